@@ -1,0 +1,162 @@
+"""Pytest fixtures over the real servers: started when a test first asks, one of each per run, gone afterwards.
+
+Registered as a pytest plugin by this package, so every member's tests have them without importing anything.
+Runs beside each other do not disturb each other: each has its own servers on free ports and its own folder.
+"""
+
+import json
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from bizosaas_sandbox.servers.base import UnavailableError
+from bizosaas_sandbox.servers.guardian import same
+from bizosaas_sandbox.servers.postgres import THROW_AWAY, Postgres, find_postgres
+from bizosaas_sandbox.servers.process import ProcessServer
+from bizosaas_sandbox.servers.redis import Redis, find_redis
+
+RUN_FOLDER = "bizos-test-"
+ROLE, PASSWORD = "tester", "tester"
+
+S = TypeVar("S", bound=ProcessServer)
+NewDatabase = Callable[..., str]
+DatabaseTemplate = Callable[[str, Callable[[str], object]], str]
+
+
+def pytest_report_header() -> list[str]:
+    """Say which servers the tests will meet, before they meet them."""
+    found = []
+    for name, find in (("PostgreSQL", find_postgres), ("Redis", find_redis)):
+        try:
+            found.append(f"{name} {find()}")
+        except UnavailableError as error:
+            found.append(f"no {name}: {error.reason}")
+    return [f"servers: {', '.join(found)}"]
+
+
+@pytest.fixture(scope="session")
+def run_folder() -> Iterator[Path]:
+    """The servers' data of this run. Not below pytest's own folder, which only root can enter when root runs it."""
+    _sweep_run_folders()
+    folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
+    me = psutil.Process()
+    (folder / "owner.json").write_text(json.dumps([me.pid, me.create_time()]))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(run_folder: Path) -> Iterator[Postgres]:
+    """The run's Postgres. Tests take `database_url` or `new_database` rather than the server."""
+    with _started(Postgres(run_folder / "postgres", settings=THROW_AWAY)) as server:
+        server.create_database("blank", ROLE, PASSWORD)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(run_folder: Path) -> Iterator[Redis]:
+    """The run's Redis, shared by all tests: keep apart by `env_name`, never by FLUSHALL."""
+    with _started(Redis(run_folder / "redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """Where the run's Redis is. Use it together with `env_name`."""
+    return redis_server.url
+
+
+@pytest.fixture
+def env_name() -> str:
+    """A prefix for Redis keys (BIZOS_ENV) that no other test has."""
+    return f"t{secrets.token_hex(5)}"
+
+
+@pytest.fixture
+def new_database(postgres_server: Postgres) -> Iterator[NewDatabase]:
+    """Call it for a database of this test alone: `new_database()`, or `new_database(template="...")`.
+
+    Gives `postgresql://...` of a role without special rights that owns the database. It is dropped after the test,
+    whoever is still connected.
+    """
+    made: list[str] = []
+
+    def create(*, template: str = "blank") -> str:
+        made.append(f"test_{secrets.token_hex(6)}")
+        return postgres_server.copy_database(made[-1], template, ROLE, PASSWORD)
+
+    yield create
+    for name in made:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def database_url(new_database: NewDatabase) -> str:
+    """An empty database of this test alone: `postgresql://...` of the role that owns it."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_server: Postgres) -> DatabaseTemplate:
+    """Migrate once per run, copy per test: `database_template("tenant_svc", migrate)` names a template.
+
+    `migrate` gets the URL of an empty database, prepares it and disconnects. Pass the name returned to
+    `new_database(template=...)`, which copies it in about 50 ms.
+    """
+    ready: dict[str, str] = {}
+
+    def prepare(name: str, migrate: Callable[[str], object]) -> str:
+        if name not in ready:
+            template = f"template_{name}"
+            migrate(postgres_server.copy_database(template, "blank", ROLE, PASSWORD))
+            ready[name] = template
+        return ready[name]
+
+    return prepare
+
+
+@pytest.fixture
+def private_redis(run_folder: Path) -> Iterator[Redis]:
+    """A Redis of this test alone, to `kill()`, `start()`, `stop()` and `flushall()`: same URL and data after each."""
+    with _started(Redis(run_folder / f"redis-{secrets.token_hex(4)}")) as server:
+        yield server
+
+
+@pytest.fixture
+def private_postgres(run_folder: Path) -> Iterator[Postgres]:
+    """A Postgres of this test alone, to `kill()`, `start()` and `stop()`: same URL and data after each."""
+    with _started(Postgres(run_folder / f"postgres-{secrets.token_hex(4)}", settings=THROW_AWAY)) as server:
+        yield server
+
+
+@contextmanager
+def _started(server: S) -> Iterator[S]:
+    """Start and, whatever happens, stop; skip by name, with the reason, what this machine cannot have."""
+    try:
+        server.start()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(server.data, ignore_errors=True)
+
+
+def _sweep_run_folders() -> None:
+    """Remove what runs left that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{RUN_FOLDER}*"):
+        try:
+            owner, started = json.loads((folder / "owner.json").read_text())
+        except (OSError, ValueError):
+            continue
+        if not same(owner, started):
+            shutil.rmtree(folder, ignore_errors=True)
