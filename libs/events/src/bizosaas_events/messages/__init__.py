@@ -1,0 +1,40 @@
+"""The published language of the platform: the commands each service accepts, the events it emits, and their public views.
+
+One module per service; a new module is picked up by itself.
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+
+from ..codec import Codec
+from ..projection import View
+
+
+@cache
+def modules() -> tuple[ModuleType, ...]:
+    """The module of each service, by name."""
+    return tuple(importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+
+
+@cache
+def codec() -> Codec:
+    """A codec that knows every message of every service."""
+    return Codec.of(*modules())
+
+
+@cache
+def views() -> dict[str, View]:
+    """The public view of each kind of object, by the category of its streams."""
+    return {category: view for module in modules() for category, view in getattr(module, "VIEWS", {}).items()}
+
+
+def category_of(stream: str) -> str:
+    """`connection` of `connection-018f…`."""
+    return stream.partition("-")[0]
+
+
+def categories() -> tuple[str, ...]:
+    """The event logs of the platform, one per service."""
+    return tuple(module.SERVICE for module in modules())

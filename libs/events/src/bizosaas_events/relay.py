@@ -1,0 +1,173 @@
+"""The relay: events from the store of record to Redis Streams, in order, without gaps or repeats, from any state.
+
+It keeps no checkpoint and needs no leader: an entry's id is its position, so
+Redis itself refuses a repeat, and a Lua script refuses a gap and says where
+it stands. Two may run at once; either may be killed at any time; Redis may
+lose everything and is refilled from where its slowest consumer stands.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from .bus.base import Names
+from .envelope import FIELDS, values_of
+from .store.postgres import PostgresEventStore, envelope_of
+
+BATCH = 500
+IDLE_SECONDS = 0.25
+"""How often to look for events that another process appended; one's own appends wake the relay at once."""
+SYNC_SECONDS = 0.5
+"""How often to ask Redis where it stands: notices a flushed or rolled-back Redis, and consumers that lag."""
+
+_APPEND = f"""
+local fields = {{{", ".join(f"'{name}'" for name in FIELDS)}}}
+local last, info = 0, redis.pcall('XINFO', 'STREAM', KEYS[1])
+if not info.err then
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^(%d+)')) end
+  end
+end
+local first = tonumber(ARGV[1])
+-- An empty stream may start anywhere: below its first entry lies what every consumer has had.
+if last > 0 and first > last + 1 or last == 0 and first > tonumber(ARGV[2]) + 1 then return -last - 1 end
+local position = first
+for i = 3, #ARGV, #fields do
+  if position > last then
+    local entry = {{}}
+    for n = 1, #fields do entry[2 * n - 1], entry[2 * n] = fields[n], ARGV[i + n - 1] end
+    redis.call('XADD', KEYS[1], position .. '-0', unpack(entry))
+  end
+  position = position + 1
+end
+return position - 1
+"""
+
+_PENDING = """
+select e.part, e.position, e.stream, e.version, e.id, e.type, e.tenant, e.at, e.data, e.meta
+from unnest($1::int[], $2::bigint[]) as u(part, last)
+join event_partition p on p.part = u.part and p.position > u.last
+cross join lateral (
+    select * from event where part = u.part and position > u.last order by position limit $3
+) e
+"""
+
+_log = logging.getLogger(__name__)
+
+
+class Relay:
+    """Relays one store's log. `run` goes on until cancelled; `behind` is how many events it had still to send."""
+
+    def __init__(self, store: PostgresEventStore, pool: "asyncpg.Pool[Any]", redis: "Redis[Any]", *, env: str) -> None:
+        self._store = store
+        self._pool = pool
+        self._redis = redis
+        self._names = Names(env)
+        self._append = redis.register_script(_APPEND)
+        self._last: dict[int, int] = {}
+        self._floor: dict[int, int] = {}
+        self._synced = float("-inf")
+        self.sent = 0
+        self.failing_since: float | None = None
+
+    async def run(self) -> None:
+        """Relay for ever; while Redis or PostgreSQL is away, try again with growing pauses."""
+        pause = 0.1
+        while True:
+            try:
+                idle = await self.step() == 0
+                self.failing_since, pause = None, 0.1
+                if idle:
+                    self._store.appended.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._store.appended.wait(), IDLE_SECONDS)
+            except (RedisError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                self.failing_since = self.failing_since or time.monotonic()
+                self._synced = float("-inf")
+                _log.warning("relay paused: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    async def step(self) -> int:
+        """Send what is there, at most `BATCH` events a partition, and return how many were sent."""
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            await self._sync()
+        rows = await self._pool.fetch(_PENDING, list(self._last), list(self._last.values()), BATCH)
+        batches: dict[int, list[Any]] = {}
+        for row in rows:
+            batches.setdefault(row["part"], []).append(row)
+        pipeline = self._redis.pipeline(transaction=False)
+        for part, batch in batches.items():
+            arguments: list[Any] = [batch[0]["position"], self._floor.get(part, 0)]
+            for row in batch:
+                arguments += values_of(envelope_of(row))
+            await self._append(
+                keys=[self._names.partition(self._store.category, part)], args=arguments, client=pipeline
+            )
+        if batches:
+            for (part, batch), reached in zip(batches.items(), await pipeline.execute(), strict=True):
+                if reached < 0:
+                    self._last[part] = max(-reached - 1, self._floor.get(part, 0))
+                else:
+                    self._last[part] = batch[-1]["position"]
+                    self.sent += len(batch)
+        return len(rows)
+
+    async def _sync(self) -> None:
+        """Learn where each stream ends and where its consumers stand; rewind or trim accordingly."""
+        floors = await self._floors()
+        pipeline = self._redis.pipeline(transaction=False)
+        for part in range(self._store.partitions):
+            pipeline.xinfo_stream(self._names.partition(self._store.category, part))
+        for part, info in enumerate(await pipeline.execute(raise_on_error=False)):
+            floor = floors.get(part, 0)
+            if isinstance(info, ResponseError):  # no such stream
+                self._last[part] = floor
+            elif isinstance(info, Exception):
+                raise info
+            else:
+                await self._place(part, floor, info)
+        self._floor = floors
+        self._synced = time.monotonic()
+
+    async def _place(self, part: int, floor: int, info: dict[str, Any]) -> None:
+        key = self._names.partition(self._store.category, part)
+        end = int(info["last-generated-id"].split(b"-")[0])
+        entry = info["first-entry"]
+        first = int(entry[0].split(b"-")[0]) if entry else end + 1
+        if floor + 1 < first:  # a consumer needs what was trimmed: lay the stream anew from there
+            _log.info("partition %s of %s is laid anew from %s", part, self._store.category, floor)
+            await self._redis.delete(key)
+            self._last[part] = floor
+            return
+        self._last[part] = end
+        if floor >= first:
+            await self._redis.xtrim(key, minid=f"{floor + 1}-0", approximate=False)
+
+    async def _floors(self) -> dict[int, int]:
+        """The position of the slowest consumer of each partition; 0 where none has been heard of.
+
+        Kept in the store too, because Redis may forget; a floor that is too
+        low only costs a few entries sent again.
+        """
+        said: dict[bytes, bytes] = await self._redis.hgetall(self._names.checkpoints(self._store.category))
+        floors: dict[int, int] = {}
+        for field, position in said.items():
+            part = int(field.rpartition(b"|")[2])
+            floors[part] = min(floors.get(part, 1 << 62), int(position))
+        if not floors:
+            rows = await self._pool.fetch("select part, position from relay_floor")
+            return {row["part"]: row["position"] for row in rows}
+        if floors != self._floor:
+            await self._pool.execute(
+                "insert into relay_floor select * from unnest($1::int[], $2::bigint[]) "
+                "on conflict (part) do update set position = excluded.position",
+                list(floors), list(floors.values()),
+            )  # fmt: skip
+        return floors

@@ -1,0 +1,73 @@
+"""An event store in memory, for tests of handlers and for trying things out; it keeps every promise but durability."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from ..chain import GENESIS, link
+from ..codec import Codec, type_of
+from ..envelope import Context, Envelope, new_id, partition_of
+from ..errors import AlreadyHandledError, ConcurrencyError
+from .base import Head, Write
+
+
+class MemoryEventStore:
+    """See `EventStore`."""
+
+    def __init__(self, codec: Codec, *, category: str, source: str, partitions: int = 64) -> None:
+        self.codec = codec
+        self.category = category
+        self.partitions = partitions
+        self._source = source
+        self._log: list[list[tuple[Envelope, bytes]]] = [[] for _ in range(partitions)]
+        self._streams: dict[str, list[Envelope]] = {}
+        self._commands: dict[str, Envelope] = {}
+        self.appended = asyncio.Event()
+
+    async def append(
+        self, writes: Sequence[Write], context: Context, *, command_id: str | None = None
+    ) -> list[Envelope]:
+        if command_id in self._commands:
+            raise AlreadyHandledError(command_id)
+        for write in writes:
+            if len(self._streams.get(write.stream, ())) != write.expected:
+                raise ConcurrencyError(write.stream, write.expected)
+        recorded = [self._record(write, n, context) for write in writes for n in range(len(write.events))]
+        if command_id is not None and recorded:
+            self._commands[command_id] = recorded[-1]
+        self.appended.set()
+        return recorded
+
+    def _record(self, write: Write, n: int, context: Context) -> Envelope:
+        partition = partition_of(context.tenant, write.stream, self.partitions)
+        log = self._log[partition]
+        event = write.events[n]
+        envelope = Envelope(
+            id=new_id(), source=self._source, type=type_of(event), subject=write.stream, time=context.time,
+            tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
+            correlationid=context.correlation_id, causationid=context.causation_id, traceparent=context.traceparent,
+            partition=partition, sequence=len(log) + 1, streamversion=write.expected + n + 1,
+            data=self.codec.encode(event),
+        )  # fmt: skip
+        log.append((envelope, link(log[-1][1] if log else GENESIS, envelope)))
+        self._streams.setdefault(write.stream, []).append(envelope)
+        return envelope
+
+    async def load(
+        self, stream: str, *, until_version: int | None = None, until_time: datetime | None = None
+    ) -> list[Envelope]:
+        return [
+            envelope
+            for envelope in self._streams.get(stream, ())
+            if (until_version is None or envelope.streamversion <= until_version)
+            and (until_time is None or envelope.time <= until_time)
+        ]
+
+    async def read(self, partition: int, after: int, limit: int) -> list[Envelope]:
+        return [envelope for envelope, _ in self._log[partition][after : after + limit]]
+
+    async def heads(self) -> list[Head]:
+        return [Head(n, len(log), log[-1][1]) for n, log in enumerate(self._log) if log]
+
+    async def handled(self, command_id: str) -> Envelope | None:
+        return self._commands.get(command_id)

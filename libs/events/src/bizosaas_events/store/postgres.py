@@ -1,0 +1,134 @@
+"""The event store of record: PostgreSQL 14+, one round trip per append.
+
+The event table is its own outbox: a relay reads `(part, position)` behind its
+last, and because positions are drawn from a counter row that stays locked
+until commit, it can neither overtake nor miss a slow transaction. Appends to
+one partition therefore commit one after another: keep transactions short.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from ..chain import Meta, meta_of
+from ..codec import Codec, type_of
+from ..envelope import Context, Envelope, new_id, partition_of
+from ..errors import AlreadyHandledError, ConcurrencyError
+from .base import Head, Write
+
+# Raised by event_append (store/migrations) when the stream is not at the expected version.
+VERSION_CONFLICT = "BZ001"
+
+_APPEND = "select event_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_EVENT = "part, position, stream, version, id, type, tenant, at, data, meta"
+_LOAD = f"select {_EVENT} from event where stream = $1 and version <= $2 and ($3::timestamptz is null or at <= $3) order by version"
+_READ = f"select {_EVENT} from event where part = $1 and position > $2 order by position limit $3"
+_HANDLED = f"""select {_EVENT} from event where (part, position) in
+               (select part, position from handled_command where id = $1)"""
+
+_decode_meta = msgspec.json.Decoder(Meta).decode
+
+
+class PostgresEventStore:
+    """See `EventStore`. `appended` is set after each append, so that a relay in this process need not poll."""
+
+    def __init__(self, pool: "asyncpg.Pool[Any]", codec: Codec, *, category: str, source: str, partitions: int) -> None:
+        self.codec = codec
+        self.category = category
+        self.partitions = partitions
+        self.appended = asyncio.Event()
+        self._pool = pool
+        self._source = source
+
+    async def append(
+        self, writes: Sequence[Write], context: Context, *, command_id: str | None = None
+    ) -> list[Envelope]:
+        batches = [self._envelopes(write, context) for write in writes if write.events]
+        if not batches:
+            return []
+        last = len(batches) - 1
+        # Partitions are locked in the order of their numbers, so two appends cannot wait for each other.
+        order = sorted(range(len(batches)), key=lambda n: batches[n][0].partition)
+        recorded: list[list[Envelope]] = [[] for _ in batches]
+        try:
+            async with self._pool.acquire() as connection:
+                if last == 0:
+                    recorded[0] = await self._append(connection, batches[0], command_id)
+                else:
+                    async with connection.transaction():
+                        for n in order:
+                            recorded[n] = await self._append(connection, batches[n], command_id if n == last else None)
+        except asyncpg.UniqueViolationError as error:
+            if command_id is not None and error.constraint_name == "handled_command_pkey":
+                raise AlreadyHandledError(command_id) from error
+            raise
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == VERSION_CONFLICT:
+                stream, _, expected = str(error).rpartition("@")
+                raise ConcurrencyError(stream, int(expected)) from error
+            raise
+        self.appended.set()
+        return [envelope for batch in recorded for envelope in batch]
+
+    async def _append(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[Any]", batch: list[Envelope], command_id: str | None
+    ) -> list[Envelope]:
+        first = batch[0]
+        base = await connection.fetchval(
+            _APPEND, first.partition, first.subject, first.streamversion - 1, first.tenantid, first.time,
+            [e.id for e in batch], [e.type for e in batch], [e.data for e in batch], [meta_of(e) for e in batch],
+            command_id,
+        )  # fmt: skip
+        return [msgspec.structs.replace(e, sequence=base + n) for n, e in enumerate(batch, 1)]
+
+    def _envelopes(self, write: Write, context: Context) -> list[Envelope]:
+        partition = partition_of(context.tenant, write.stream, self.partitions)
+        return [
+            Envelope(
+                id=new_id(), source=self._source, type=type_of(event), subject=write.stream, time=context.time,
+                tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
+                correlationid=context.correlation_id, causationid=context.causation_id,
+                traceparent=context.traceparent, partition=partition, streamversion=write.expected + n,
+                data=self.codec.encode(event),
+            )
+            for n, event in enumerate(write.events, 1)
+        ]  # fmt: skip
+
+    async def load(
+        self, stream: str, *, until_version: int | None = None, until_time: datetime | None = None
+    ) -> list[Envelope]:
+        rows = await self._pool.fetch(_LOAD, stream, until_version or 2**31 - 1, until_time)
+        return [envelope_of(row) for row in rows]
+
+    async def read(self, partition: int, after: int, limit: int) -> list[Envelope]:
+        return [envelope_of(row) for row in await self._pool.fetch(_READ, partition, after, limit)]
+
+    async def heads(self) -> list[Head]:
+        rows = await self._pool.fetch("select part, position, head from event_partition where position > 0 order by 1")
+        return [Head(*row) for row in rows]
+
+    async def handled(self, command_id: str) -> Envelope | None:
+        row = await self._pool.fetchrow(_HANDLED, UUID(command_id))
+        return envelope_of(row) if row else None
+
+
+def envelope_of(row: asyncpg.Record) -> Envelope:
+    """The envelope of a row of the event table."""
+    part, position, stream, version, id, type_, tenant, at, data, meta = row[:10]
+    m = _decode_meta(meta)
+    return Envelope(
+        id=str(id), source=m.source, type=type_, subject=stream, time=at, tenantid=tenant, actorid=m.actorid,
+        actorrole=m.actorrole, correlationid=m.correlationid, causationid=m.causationid, traceparent=m.traceparent,
+        partition=part, sequence=position, streamversion=version, data=data,
+    )  # fmt: skip
+
+
+async def verify_log(pool: "asyncpg.Pool[Any]", partition: int, after: int, limit: int) -> list[tuple[Envelope, bytes]]:
+    """The next events of a partition with their stored hashes, as `chain.verify` takes them."""
+    query = f"select {_EVENT}, hash from event where part = $1 and position > $2 order by position limit $3"
+    return [(envelope_of(row), row["hash"]) for row in await pool.fetch(query, partition, after, limit)]

@@ -1,0 +1,73 @@
+"""Sealing credentials to one recipient: X25519 sealed boxes (libsodium `crypto_box_seal`, PyNaCl).
+
+Who seals keeps nothing that could open the box again; only the holder of the
+private key can. Keys are 32 bytes, written in base64 in settings.
+"""
+
+import base64
+import binascii
+
+from nacl.exceptions import CryptoError
+from nacl.public import PrivateKey, PublicKey, SealedBox
+
+
+class SealError(ValueError):
+    """The box was not sealed to this key, or is damaged."""
+
+
+class SealingKey:
+    """A private key and what it opens."""
+
+    def __init__(self, private: bytes) -> None:
+        self._key = PrivateKey(private)
+
+    def __repr__(self) -> str:
+        return "SealingKey(…)"
+
+    @classmethod
+    def generate(cls) -> "SealingKey":
+        return cls(bytes(PrivateKey.generate()))
+
+    @classmethod
+    def parse(cls, text: str) -> "SealingKey":
+        """Read a key from base64. Raises ValueError when it is not 32 bytes."""
+        return cls(_key_bytes(text))
+
+    @property
+    def public(self) -> bytes:
+        return bytes(self._key.public_key)
+
+    def export(self) -> str:
+        """The private key in base64: for a settings file, never for a log."""
+        return base64.b64encode(bytes(self._key)).decode()
+
+    def open(self, sealed: bytes) -> bytes:
+        """What was sealed to this key. Raises SealError."""
+        try:
+            return SealedBox(self._key).decrypt(sealed)
+        except (CryptoError, ValueError, TypeError) as error:
+            raise SealError("this box was not sealed to this key, or is damaged") from error
+
+
+def seal(public: bytes, value: bytes) -> bytes:
+    """Seal a value so that only the holder of the private key can read it; another box every time."""
+    return SealedBox(PublicKey(public)).encrypt(value)
+
+
+def parse_public(text: str) -> bytes:
+    """Read a public key from base64. Raises ValueError when it is not 32 bytes."""
+    return _key_bytes(text)
+
+
+def export_public(public: bytes) -> str:
+    return base64.b64encode(public).decode()
+
+
+def _key_bytes(text: str) -> bytes:
+    try:
+        value = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+    if len(value) != 32:
+        raise ValueError(f"a key is 32 bytes, this has {len(value)}")
+    return value

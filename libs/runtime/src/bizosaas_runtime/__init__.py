@@ -1,0 +1,1 @@
+"""How a BizOSaaS process starts, reports its health and drains; only `app` rooms import it."""

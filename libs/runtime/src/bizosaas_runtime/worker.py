@@ -1,0 +1,230 @@
+"""A service's process: migrations, command handlers, relay, ordered consumers and health, started and drained together."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import structlog
+from prometheus_client import Gauge
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
+
+from bizosaas_events import Command, messages
+from bizosaas_events.bus import Handler
+from bizosaas_events.bus.redis import RedisCommandBus
+from bizosaas_events.consumer import Apply, Feed, OrderedConsumer
+from bizosaas_events.relay import Relay
+from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.postgres import PostgresEventStore
+
+from . import logging, telemetry
+from .commands import CommandHost
+from .health import Check, Health, HealthServer
+from .settings import ServiceSettings, instance_name, load
+
+RELAYED = Gauge("bizos_relay_events_sent", "Events this process has relayed.", ["category"])
+APPLIED = Gauge("bizos_consumer_events_applied", "Events this process has applied.", ["consumer"])
+HELD = Gauge("bizos_consumer_partitions_held", "Partitions this process holds the lease of.", ["consumer"])
+FAILING = Gauge(
+    "bizos_consumer_partitions_failing", "Partitions held up by an event that cannot be applied.", ["consumer"]
+)
+
+OUTAGE_SECONDS = 10
+"""A relay that has failed for so long makes the process not ready."""
+
+_log = structlog.get_logger(__name__)
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+@dataclass(frozen=True)
+class Platform(Generic[S]):
+    """What a running process offers to its service's bootstrap."""
+
+    settings: S
+    instance: str
+    pool: "asyncpg.Pool[Any]"
+    redis: "Redis[Any]"
+    bus: RedisCommandBus
+    store: PostgresEventStore
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a bootstrap returns: the parts to run. `consumers` by name: the logs each reads, and what it does."""
+
+    commands: Mapping[type[Command], Handler]
+    consumers: Mapping[str, tuple[Sequence[str], Apply]] = field(default_factory=dict)
+    tasks: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Further work that goes on until cancelled, such as a Temporal worker."""
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+Bootstrap = Callable[[Platform[S]], contextlib.AbstractAsyncContextManager[Service]]
+
+
+def run(name: str, settings: type[S], bootstrap: Bootstrap[S], migrations: ModuleType | None = None) -> None:
+    """Run the service `name` (`tenant` for tenant-svc) until SIGTERM or SIGINT; then drain and return.
+
+    Waits for a database or a Redis that is away; a missing or wrong setting
+    ends the process at once, naming itself.
+    """
+    loaded = load(settings)
+    logging.configure(f"{name}-svc", loaded.log_level)
+    provider = telemetry.configure(f"{name}-svc", loaded.otel_exporter_otlp_endpoint)
+    try:
+        asyncio.run(_main(name, loaded, bootstrap, migrations))
+    finally:
+        provider.shutdown()
+
+
+async def _main(name: str, settings: S, bootstrap: Bootstrap[S], migrations: ModuleType | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    health = Health()
+    health.checks["start"] = lambda: "still starting"
+    server = HealthServer(health, settings.host, settings.health_port)
+    serving = asyncio.create_task(server.serve())
+    working = asyncio.create_task(_work(name, settings, bootstrap, migrations, health, stop))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([serving, working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set() and not working.done():
+            _log.error("the health port cannot be served; is it in use?", port=settings.health_port)
+        stop.set()
+        await working
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        with contextlib.suppress(SystemExit):
+            await serving
+    _log.info("stopped")
+
+
+async def _work(
+    name: str, settings: S, bootstrap: Bootstrap[S], migrations: ModuleType | None, health: Health, stop: asyncio.Event
+) -> None:
+    async with open_platform(name, settings, migrations, stop) as platform:
+        if platform is None:
+            return
+        async with bootstrap(platform) as service:
+            await _serve(name, platform, service, health, stop)
+
+
+@contextlib.asynccontextmanager
+async def open_platform(
+    name: str, settings: S, migrations: ModuleType | None, stop: asyncio.Event
+) -> AsyncIterator[Platform[S] | None]:
+    """Migrate and connect, waiting for what is away; None when `stop` came first."""
+    url = str(settings.database_url)
+    packages = [migrations] if migrations else []
+    if not await _wait(
+        "PostgreSQL", lambda: asyncio.to_thread(migrate, url, *packages), (OperationalError, OSError), stop
+    ):
+        yield None
+        return
+    redis: Redis[Any] = Redis.from_url(str(settings.redis_url))
+    if not await _wait("Redis", lambda: redis.ping(), (RedisError, OSError), stop):
+        yield None
+        return
+    instance = instance_name(f"{name}-svc")
+    codec = messages.codec()
+    async with (
+        asyncpg.create_pool(url, min_size=2, max_size=settings.database_connections, command_timeout=30) as pool,
+        RedisCommandBus(redis, codec, env=settings.env, source=f"{name}-svc", instance=instance) as bus,
+    ):
+        store = PostgresEventStore(pool, codec, category=name, source=f"{name}-svc", partitions=settings.partitions)
+        yield Platform(settings, instance, pool, redis, bus, store)
+    await redis.aclose()
+
+
+async def _wait(
+    what: str, attempt: Callable[[], Awaitable[object]], away: tuple[type[Exception], ...], stop: asyncio.Event
+) -> bool:
+    pause = 0.2
+    while not stop.is_set():
+        try:
+            await attempt()
+            return True
+        except away as error:
+            _log.warning(f"waiting for {what}", error=str(error).split("\n")[0])
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+            pause = min(pause * 2, 2.0)
+    return False
+
+
+def consumer_of(platform: Platform[S], name: str, categories: Sequence[str], apply: Apply) -> OrderedConsumer:
+    """An ordered consumer of these logs; a service's own log is read from its store where Redis no longer has it."""
+    settings, store = platform.settings, platform.store
+    feeds = [Feed(c, settings.partitions, store if c == store.category else None) for c in categories]
+    return OrderedConsumer(
+        name, feeds, apply, pool=platform.pool, redis=platform.redis, env=settings.env, instance=platform.instance
+    )
+
+
+async def _serve(name: str, platform: Platform[S], service: Service, health: Health, stop: asyncio.Event) -> None:
+    settings = platform.settings
+    relay = Relay(platform.store, platform.pool, platform.redis, env=settings.env)
+    consumers = [consumer_of(platform, n, logs, apply) for n, (logs, apply) in service.consumers.items()]
+    host = CommandHost(
+        service=name, codec=platform.store.codec, redis=platform.redis, redis_url=str(settings.redis_url),
+        pool=platform.pool, env=settings.env, instance=platform.instance, workers=settings.workers,
+        idle_ms=settings.command_idle_ms, handled=platform.store.handled,
+    )  # fmt: skip
+    await host.start(service.commands)
+    health.checks |= {
+        "commands": host.problem,
+        "relay": lambda: _outage(relay),
+        "redis": lambda: _reach(platform.redis.ping, RedisError),
+        "postgres": lambda: _reach(lambda: platform.pool.fetchval("select 1"), asyncpg.PostgresError),
+        **{f"consumer {c.name}": (lambda c=c: "; ".join(c.failing.values())) for c in consumers},  # type: ignore[misc]  # mypy cannot type a default that binds the loop's value
+        **service.checks,
+    }
+    RELAYED.labels(name).set_function(lambda: relay.sent)
+    for c in consumers:
+        APPLIED.labels(c.name).set_function(lambda c=c: c.applied)
+        HELD.labels(c.name).set_function(lambda c=c: len(c.held))
+        FAILING.labels(c.name).set_function(lambda c=c: len(c.failing))
+    tasks = [asyncio.create_task(work()) for work in (host.run, relay.run, *(c.run for c in consumers), *service.tasks)]
+    del health.checks["start"]
+    _log.info("ready", commands=len(service.commands), consumers=[c.name for c in consumers])
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        health.checks["drain"] = lambda: "draining"
+        with contextlib.suppress(RedisError, OSError):
+            await host.drain()
+        for task in done - {stopping}:
+            task.result()  # a task that ended by itself has failed: say why, and let the process be restarted
+    finally:
+        stopping.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _outage(relay: Relay) -> str:
+    since = relay.failing_since
+    return (
+        f"the relay has failed for {time.monotonic() - since:.0f} s"
+        if since and time.monotonic() - since > OUTAGE_SECONDS
+        else ""
+    )
+
+
+async def _reach(attempt: Callable[[], Any], away: type[Exception]) -> str:
+    try:
+        await asyncio.wait_for(attempt(), 2)
+    except (away, OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        return f"away: {type(error).__name__}"
+    return ""

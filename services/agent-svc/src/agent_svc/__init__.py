@@ -1,0 +1,1 @@
+"""The agent catalogue, agent runs under CrewAI, and the tool gate."""

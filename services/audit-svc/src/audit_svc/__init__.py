@@ -1,0 +1,1 @@
+"""The append-only journal of every event of every service."""

@@ -1,0 +1,1 @@
+"""The HTTP edge: commands in, read models and event streams out."""

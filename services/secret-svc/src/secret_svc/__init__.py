@@ -1,0 +1,1 @@
+"""The only service that reads or writes credentials."""

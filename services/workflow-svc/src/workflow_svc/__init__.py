@@ -1,0 +1,1 @@
+"""Temporal workflows, approvals, and their bridge to the event streams."""
