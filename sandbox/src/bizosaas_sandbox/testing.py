@@ -9,31 +9,47 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 
 from bizosaas_sandbox.servers.base import UnavailableError
+from bizosaas_sandbox.servers.binaries import Binary
 from bizosaas_sandbox.servers.guardian import same
+from bizosaas_sandbox.servers.node import find_node
+from bizosaas_sandbox.servers.oidc import OidcProvider
+from bizosaas_sandbox.servers.openbao import OpenBao, find_openbao
 from bizosaas_sandbox.servers.postgres import THROW_AWAY, Postgres, find_postgres
 from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.redis import Redis, find_redis
+from bizosaas_sandbox.servers.temporal import Temporal, find_temporal
+from bizosaas_sandbox.servers.wordpress import WordPress
 
 RUN_FOLDER = "bizos-test-"
 ROLE, PASSWORD = "tester", "tester"
 
 S = TypeVar("S", bound=ProcessServer)
 NewDatabase = Callable[..., str]
+NewOidcProvider = Callable[..., OidcProvider]
 DatabaseTemplate = Callable[[str, Callable[[str], object]], str]
+
+
+SERVERS: dict[str, Callable[[], Binary]] = {
+    Postgres.name: find_postgres,
+    Redis.name: find_redis,
+    Temporal.name: find_temporal,
+    OpenBao.name: find_openbao,
+    "Node": find_node,
+}
 
 
 def pytest_report_header() -> list[str]:
     """Say which servers the tests will meet, before they meet them."""
     found = []
-    for name, find in (("PostgreSQL", find_postgres), ("Redis", find_redis)):
+    for name, find in SERVERS.items():
         try:
             found.append(f"{name} {find()}")
         except UnavailableError as error:
@@ -135,6 +151,66 @@ def private_postgres(run_folder: Path) -> Iterator[Postgres]:
     """A Postgres of this test alone, to `kill()`, `start()` and `stop()`: same URL and data after each."""
     with _started(Postgres(run_folder / f"postgres-{secrets.token_hex(4)}", settings=THROW_AWAY)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def temporal_server(run_folder: Path) -> Iterator[Temporal]:
+    """The run's Temporal, shared by all tests: keep apart by task queue and workflow id."""
+    with _started(Temporal(run_folder / "temporal")) as server:
+        yield server
+
+
+@pytest.fixture
+def private_temporal(run_folder: Path) -> Iterator[Temporal]:
+    """A Temporal of this test alone, to `kill()`, `start()` and `stop()`: same address and workflows after each."""
+    with _started(Temporal(run_folder / f"temporal-{secrets.token_hex(4)}")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def openbao_server(run_folder: Path) -> Iterator[OpenBao]:
+    """The run's OpenBao, unsealed. Take an `approle(...)` of the test's own, and paths nobody else has."""
+    with _started(OpenBao(run_folder / "openbao")) as server:
+        yield server
+
+
+@pytest.fixture
+def private_openbao(run_folder: Path) -> Iterator[OpenBao]:
+    """An OpenBao of this test alone, to `seal()`, `unseal()`, `kill()`, `start()` and `stop()`."""
+    with _started(OpenBao(run_folder / f"openbao-{secrets.token_hex(4)}")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def npm_cache(pytestconfig: pytest.Config) -> Path:
+    """Where counterparts from npm are fetched to, once for all runs in this checkout."""
+    return pytestconfig.rootpath / ".bizos" / "npm"
+
+
+@pytest.fixture(scope="session")
+def wordpress_server(run_folder: Path, npm_cache: Path) -> Iterator[WordPress]:
+    """The run's WordPress, shared by all tests: give posts titles nobody else searches for."""
+    with _started(WordPress(run_folder / "wordpress", cache=npm_cache)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oidc_server(run_folder: Path, npm_cache: Path) -> Iterator[OidcProvider]:
+    """The run's OAuth server of a vendor, with the redirect URI and client of `servers.oidc`."""
+    with _started(OidcProvider(run_folder / "oidc", cache=npm_cache)) as server:
+        yield server
+
+
+@pytest.fixture
+def private_oidc(run_folder: Path, npm_cache: Path) -> Iterator[NewOidcProvider]:
+    """Call it for a provider of this test alone, with OidcProvider's arguments: `private_oidc(mode="sso")`."""
+    with ExitStack() as started:
+
+        def create(**settings: Any) -> OidcProvider:
+            data = run_folder / f"oidc-{secrets.token_hex(4)}"
+            return started.enter_context(_started(OidcProvider(data, cache=npm_cache, **settings)))
+
+        yield create
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class Server(Protocol):
 
     @property
     def source(self) -> str:
-        """Where the program came from: "PATH", "wheel", "given" or "container"."""
+        """Where the program came from: "PATH", "wheel", "npm", "container", or "given" by the caller."""
         ...
 
     @property

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ def on_path(*names: str) -> Iterator[Path]:
     """Programs of these names on the PATH; those of this Python environment are wheels and not the machine's."""
     if os.environ.get(PREFERENCE) == "wheel":
         return
-    ours = {Path(sys.executable).parent, Path(sys.prefix) / "bin"}
+    ours = {_scripts(), Path(sys.executable).parent}
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         if folder and Path(folder) not in ours:
             for name in names:
@@ -51,6 +52,13 @@ def in_wheel(package: str, inside: str) -> Iterator[Path]:
         path = Path(root) / inside
         if path.is_file():
             yield path
+
+
+def in_environment(name: str) -> Iterator[Path]:
+    """The program a wheel put among this environment's scripts."""
+    path = _scripts() / name
+    if path.is_file():
+        yield path
 
 
 def version_of(path: Path, *arguments: str, pattern: str = r"(\d+(?:\.\d+)+)") -> str | None:
@@ -81,7 +89,13 @@ def first(
 
 
 def at_least(*minimum: int) -> Callable[[Binary], bool]:
+    """A program of this version or newer."""
+
     def fits(binary: Binary) -> bool:
         return tuple(int(part) for part in re.findall(r"\d+", binary.version)) >= minimum
 
     return fits
+
+
+def _scripts() -> Path:
+    return Path(sysconfig.get_path("scripts"))
