@@ -1,4 +1,4 @@
-"""Event sourcing for Python teams: deciders, a PostgreSQL store with a hash chain, Redis Streams delivery that loses nothing."""
+"""Event sourcing for Python teams: deciders, a PostgreSQL store with a hash chain, delivery that loses nothing."""
 
 from .codec import Codec, UndecodableError, UnknownTypeError, Upcaster
 from .decider import Decider, fold

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from .bus.base import Names
+from .bus.reading import read_streams
 from .bus.redis import BLOCK_MS
 from .envelope import Envelope, from_fields
 from .store.base import EventStore
@@ -37,10 +38,17 @@ where (consumer, category, part) in (
     select consumer, category, part from consumer_partition
     where consumer = $1 and until < now() order by random() limit $4 for update skip locked)
 """
-_RENEW = "update consumer_partition set until = now() + $3 * interval '1 second' where consumer = $1 and owner = $2 and until > now()"
-_MINE = "select category, part, fence, position from consumer_partition where consumer = $1 and owner = $2 and until > now()"
+_RENEW = """update consumer_partition set until = now() + $3 * interval '1 second'
+            where consumer = $1 and owner = $2 and until > now()"""
+_MINE = """select category, part, fence, position from consumer_partition
+           where consumer = $1 and owner = $2 and until > now()"""
+_OTHERS = """select count(distinct owner) from consumer_partition
+             where consumer = $1 and owner <> $2 and until > now()"""
+_REGISTER = """insert into consumer_partition (consumer, category, part)
+               select $1, $2, generate_series(0, $3::int - 1) on conflict do nothing"""
 _RELEASE = """update consumer_partition set until = '-infinity'
-              where consumer = $1 and owner = $2 and (category, part) in (select * from unnest($3::text[], $4::int[]))"""
+              where consumer = $1 and owner = $2
+              and (category, part) in (select * from unnest($3::text[], $4::int[]))"""
 _CHECKPOINT = """update consumer_partition set position = $6
                  where consumer = $1 and category = $2 and part = $3 and owner = $4 and fence = $5 and position = $7"""
 
@@ -77,7 +85,7 @@ class OrderedConsumer:
     """
 
     def __init__(
-        self, name: str, feeds: Iterable[Feed], apply: Apply, *, pool: "asyncpg.Pool[Any]", redis: "Redis[Any]",
+        self, name: str, feeds: Iterable[Feed], apply: Apply, *, pool: "asyncpg.Pool[Any]", redis: Redis,
         env: str, instance: str, ttl: float = TTL_SECONDS, batch: int = BATCH,
     ) -> None:  # fmt: skip
         self.name = name
@@ -125,21 +133,14 @@ class OrderedConsumer:
 
     async def _register(self) -> None:
         for feed in self.feeds.values():
-            await self._pool.execute(
-                "insert into consumer_partition (consumer, category, part) select $1, $2, generate_series(0, $3::int - 1) "
-                "on conflict do nothing",
-                self.name, feed.category, feed.partitions,
-            )  # fmt: skip
+            await self._pool.execute(_REGISTER, self.name, feed.category, feed.partitions)
 
     async def _lease(self) -> None:
         """Keep what is ours, take a fair share of what is free, give back what is above it."""
         total = sum(feed.partitions for feed in self.feeds.values())
         while True:
             await self._pool.execute(_RENEW, self.name, self._instance, self._ttl)
-            others = await self._pool.fetchval(
-                "select count(distinct owner) from consumer_partition where consumer = $1 and until > now() and owner <> $2",
-                self.name, self._instance,
-            )  # fmt: skip
+            others = await self._pool.fetchval(_OTHERS, self.name, self._instance)
             share = -(-total // (others + 1))
             mine = await self._pool.fetch(_MINE, self.name, self._instance)
             if len(mine) < share:
@@ -195,7 +196,7 @@ class OrderedConsumer:
                 continue
             wanted = {name: f"{self._held[key].position}-0" for name, key in streams.items() if key in self._held}
             block = BLOCK_MS if len(wanted) == len(self._held) else 50
-            for name, entries in await self._redis.xread(wanted, count=self._batch, block=min(block, 500)) or ():
+            for name, entries in await read_streams(self._redis, wanted, count=self._batch, block_ms=min(block, 500)):
                 key = streams[name]
                 await self._take(key, [from_fields(fields, key[1]) for _, fields in entries])
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .envelope import Envelope, Event
+from .envelope import Envelope
 
 
 class View(NamedTuple):
@@ -16,5 +16,5 @@ class View(NamedTuple):
     """
 
     state: type[msgspec.Struct]
-    evolve: Callable[[Any, Event, Envelope], Any]
+    evolve: Callable[[Any, Any, Envelope], Any]
     """The state after an event; the state before is None for the first. Cannot fail."""

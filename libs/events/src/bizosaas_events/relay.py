@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 from redis.asyncio import Redis
@@ -64,7 +64,7 @@ _log = logging.getLogger(__name__)
 class Relay:
     """Relays one store's log. `run` goes on until cancelled; `behind` is how many events it had still to send."""
 
-    def __init__(self, store: PostgresEventStore, pool: "asyncpg.Pool[Any]", redis: "Redis[Any]", *, env: str) -> None:
+    def __init__(self, store: PostgresEventStore, pool: "asyncpg.Pool[Any]", redis: Redis, *, env: str) -> None:
         self._store = store
         self._pool = pool
         self._redis = redis
@@ -156,7 +156,7 @@ class Relay:
         Kept in the store too, because Redis may forget; a floor that is too
         low only costs a few entries sent again.
         """
-        said: dict[bytes, bytes] = await self._redis.hgetall(self._names.checkpoints(self._store.category))
+        said = cast("dict[bytes, bytes]", await self._redis.hgetall(self._names.checkpoints(self._store.category)))
         floors: dict[int, int] = {}
         for field, position in said.items():
             part = int(field.rpartition(b"|")[2])

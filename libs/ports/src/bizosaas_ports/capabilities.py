@@ -11,7 +11,7 @@ from .operation import Operation, operations_of
 
 @cache
 def operations() -> dict[str, Operation]:
-    """Every operation of every `<Name>Port` with marked operations, by `<port>.<operation>`; the port is the module's name."""
+    """Every operation of every `<Name>Port`, by `<port>.<operation>`; a port is called after its module."""
     found: dict[str, Operation] = {}
     for module in pkgutil.iter_modules(bizosaas_ports.__path__):
         if module.ispkg or module.name in ("capabilities", "operation"):

@@ -12,19 +12,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import asyncpg
 import msgspec
 import structlog
-from faststream import AckPolicy
-from faststream.redis import RedisBroker, RedisStreamMessage, StreamSub
-from faststream.redis.subscriber.usecases import LogicSubscriber
-from opentelemetry.trace import SpanKind
-from prometheus_client import Counter, Histogram
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
-
 from bizosaas_events import (
     Codec,
     Command,
@@ -39,6 +31,13 @@ from bizosaas_events.bus import Handler, Names, answer
 from bizosaas_events.bus.redis import send_reply
 from bizosaas_events.envelope import from_fields
 from bizosaas_ports.access import allows
+from faststream import AckPolicy
+from faststream.redis import RedisBroker, RedisStreamMessage, StreamSub
+from faststream.redis.subscriber.usecases import LogicSubscriber
+from opentelemetry.trace import SpanKind
+from prometheus_client import Counter, Histogram
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 
 from . import telemetry
 
@@ -67,7 +66,7 @@ class CommandHost:
     """Hosts a service's command handlers: reads its stream, answers, keeps and recovers what is pending."""
 
     def __init__(
-        self, *, service: str, codec: Codec, redis: "Redis[Any]", redis_url: str, pool: "asyncpg.Pool[Any]", env: str,
+        self, *, service: str, codec: Codec, redis: Redis, redis_url: str, pool: "asyncpg.Pool[Any]", env: str,
         instance: str, workers: int, idle_ms: int, handled: Callable[[str], Awaitable[Envelope | None]],
     ) -> None:  # fmt: skip
         self._service = service
@@ -83,7 +82,12 @@ class CommandHost:
         self._consumers = (f"{instance}-live", f"{instance}-recovery")
         self._draining = False
         self._broker = RedisBroker(
-            redis_url, logger=None, apply_types=False, parser=self._parse, decoder=self._decode, graceful_timeout=25.0
+            redis_url,
+            logger=cast(Any, None),
+            apply_types=False,
+            parser=self._parse,
+            decoder=self._decode,
+            graceful_timeout=25.0,
         )
         live = StreamSub(
             self._stream, group=service, consumer=self._consumers[0], max_records=MAX_RECORDS, polling_interval=POLL_MS
@@ -132,9 +136,8 @@ class CommandHost:
         self._draining = True
         await self._broker.stop()
         for consumer in self._consumers:
-            pending = await self._redis.xpending_range(self._stream, self._service, "-", "+", 1000, consumer)
-            if pending:
-                ids = [entry["message_id"] for entry in pending]
+            ids = await self._in_hand(consumer)
+            if ids:
                 await self._redis.xclaim(
                     self._stream, self._service, consumer, 0, ids, idle=1_000_000_000, justid=True, force=False
                 )
@@ -150,10 +153,13 @@ class CommandHost:
     async def _keep(self) -> None:
         """Say that we are alive with every entry in hand, those that wait inside the client included."""
         for consumer in self._consumers:
-            pending = await self._redis.xpending_range(self._stream, self._service, "-", "+", 1000, consumer)
-            ids = [e["message_id"] for e in pending if e["message_id"].decode() not in self._failed]
+            ids = [id for id in await self._in_hand(consumer) if id not in self._failed]
             if ids:
                 await self._redis.xclaim(self._stream, self._service, consumer, 0, ids, idle=0, justid=True)
+
+    async def _in_hand(self, consumer: str) -> list[Any]:
+        pending = await self._redis.xpending_range(self._stream, self._service, "-", "+", 1000, consumer)
+        return [str(entry["message_id"], "ascii") for entry in cast("list[dict[str, bytes]]", pending)]
 
     async def _trim(self) -> None:
         """Delete what is handled: everything below the oldest pending entry, or below the last one delivered."""

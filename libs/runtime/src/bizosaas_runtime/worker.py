@@ -2,20 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import asyncpg
 import structlog
-from prometheus_client import Gauge
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError
-
 from bizosaas_events import Command, messages
 from bizosaas_events.bus import Handler
 from bizosaas_events.bus.redis import RedisCommandBus
@@ -23,6 +19,10 @@ from bizosaas_events.consumer import Apply, Feed, OrderedConsumer
 from bizosaas_events.relay import Relay
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
+from prometheus_client import Gauge
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
 
 from . import logging, telemetry
 from .commands import CommandHost
@@ -51,7 +51,7 @@ class Platform(Generic[S]):
     settings: S
     instance: str
     pool: "asyncpg.Pool[Any]"
-    redis: "Redis[Any]"
+    redis: Redis
     bus: RedisCommandBus
     store: PostgresEventStore
 
@@ -62,7 +62,7 @@ class Service:
 
     commands: Mapping[type[Command], Handler]
     consumers: Mapping[str, tuple[Sequence[str], Apply]] = field(default_factory=dict)
-    tasks: Sequence[Callable[[], Awaitable[None]]] = ()
+    tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     """Further work that goes on until cancelled, such as a Temporal worker."""
     checks: Mapping[str, Check] = field(default_factory=dict)
 
@@ -132,7 +132,7 @@ async def open_platform(
     ):
         yield None
         return
-    redis: Redis[Any] = Redis.from_url(str(settings.redis_url))
+    redis: Redis = Redis.from_url(str(settings.redis_url))
     if not await _wait("Redis", lambda: redis.ping(), (RedisError, OSError), stop):
         yield None
         return
@@ -187,15 +187,14 @@ async def _serve(name: str, platform: Platform[S], service: Service, health: Hea
         "relay": lambda: _outage(relay),
         "redis": lambda: _reach(platform.redis.ping, RedisError),
         "postgres": lambda: _reach(lambda: platform.pool.fetchval("select 1"), asyncpg.PostgresError),
-        **{f"consumer {c.name}": (lambda c=c: "; ".join(c.failing.values())) for c in consumers},  # type: ignore[misc]  # mypy cannot type a default that binds the loop's value
+        **{f"consumer {c.name}": functools.partial(_stuck, c) for c in consumers},
         **service.checks,
     }
     RELAYED.labels(name).set_function(lambda: relay.sent)
     for c in consumers:
-        APPLIED.labels(c.name).set_function(lambda c=c: c.applied)
-        HELD.labels(c.name).set_function(lambda c=c: len(c.held))
-        FAILING.labels(c.name).set_function(lambda c=c: len(c.failing))
-    tasks = [asyncio.create_task(work()) for work in (host.run, relay.run, *(c.run for c in consumers), *service.tasks)]
+        _measure(c)
+    works: list[Callable[[], Coroutine[Any, Any, None]]] = [host.run, relay.run, *(c.run for c in consumers)]
+    tasks = [asyncio.create_task(work()) for work in (*works, *service.tasks)]
     del health.checks["start"]
     _log.info("ready", commands=len(service.commands), consumers=[c.name for c in consumers])
     stopping = asyncio.create_task(stop.wait())
@@ -213,13 +212,19 @@ async def _serve(name: str, platform: Platform[S], service: Service, health: Hea
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _measure(consumer: OrderedConsumer) -> None:
+    APPLIED.labels(consumer.name).set_function(lambda: consumer.applied)
+    HELD.labels(consumer.name).set_function(lambda: len(consumer.held))
+    FAILING.labels(consumer.name).set_function(lambda: len(consumer.failing))
+
+
+def _stuck(consumer: OrderedConsumer) -> str:
+    return "; ".join(consumer.failing.values())
+
+
 def _outage(relay: Relay) -> str:
-    since = relay.failing_since
-    return (
-        f"the relay has failed for {time.monotonic() - since:.0f} s"
-        if since and time.monotonic() - since > OUTAGE_SECONDS
-        else ""
-    )
+    seconds = time.monotonic() - relay.failing_since if relay.failing_since else 0.0
+    return f"the relay has failed for {seconds:.0f} s" if seconds > OUTAGE_SECONDS else ""
 
 
 async def _reach(attempt: Callable[[], Any], away: type[Exception]) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ..envelope import Command, Context, Envelope, Reply, Result
 from ..codec import Codec
+from ..envelope import Command, Context, Envelope, Reply, Result
 from .base import command_envelope, decode_result
 
 R = TypeVar("R", bound=Result)

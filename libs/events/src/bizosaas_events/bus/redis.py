@@ -17,6 +17,7 @@ from ..codec import Codec
 from ..envelope import Command, Context, Envelope, Reply, Result, to_fields
 from ..errors import ReplyTimeoutError, UnavailableError
 from .base import OUTCOME_SECONDS, Names, command_envelope, decode_result
+from .reading import read_streams
 
 R = TypeVar("R", bound=Result)
 
@@ -36,7 +37,7 @@ class RedisCommandBus:
     XADD would be a second command; it would be harmless, but it is not free.
     """
 
-    def __init__(self, redis: "Redis[Any]", codec: Codec, *, env: str, source: str, instance: str) -> None:
+    def __init__(self, redis: Redis, codec: Codec, *, env: str, source: str, instance: str) -> None:
         self._redis = redis
         self._codec = codec
         self._names = Names(env)
@@ -121,11 +122,11 @@ class RedisCommandBus:
             self._sending = None
 
     async def _listen(self) -> None:
-        last = "0-0"
+        name, last = self._replies.encode(), "0-0"
         pause = 0.1
         while True:
             try:
-                for _, entries in await self._redis.xread({self._replies: last}, count=500, block=BLOCK_MS) or ():
+                for _, entries in await read_streams(self._redis, {name: last}, count=500, block_ms=BLOCK_MS):
                     for entry_id, fields in entries:
                         last = entry_id.decode()
                         self._resolve(fields[b"data"])
@@ -143,7 +144,7 @@ class RedisCommandBus:
             waiting.set_result(reply)
 
 
-async def send_reply(redis: "Redis[Any]", names: Names, envelope: Envelope, reply: Reply) -> None:
+async def send_reply(redis: Redis, names: Names, envelope: Envelope, reply: Reply) -> None:
     """Answer a command: to the process that waits, and for a minute to whoever asks for its outcome."""
     data = _encode_reply(reply)
     pipeline = redis.pipeline(transaction=False)

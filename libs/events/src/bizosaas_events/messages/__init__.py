@@ -1,4 +1,4 @@
-"""The published language of the platform: the commands each service accepts, the events it emits, and their public views.
+"""The published language of the platform: what each service accepts and emits, and the public views of it.
 
 One module per service; a new module is picked up by itself.
 """

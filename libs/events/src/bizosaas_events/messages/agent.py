@@ -1,7 +1,7 @@
 """agent-svc: published agents, and their runs."""
 
 from datetime import datetime
-from typing import Any, Literal, assert_never
+from typing import Any, ClassVar, Literal, assert_never
 
 import msgspec
 
@@ -13,8 +13,8 @@ SERVICE = "agent"
 
 
 class AgentCommand(Command, frozen=True, kw_only=True):
-    service = SERVICE
-    permission = "view_agents"
+    service: ClassVar[str] = SERVICE
+    permission: ClassVar[str | None] = "view_agents"
 
 
 class StartRun(AgentCommand, frozen=True, kw_only=True, tag="agent.start-run.v1"):
@@ -39,7 +39,7 @@ class RunOutput(Result, frozen=True, kw_only=True, tag="agent.run-output.v1"):
 
 
 class AgentPublished(Event, frozen=True, kw_only=True, tag="agent.agent.published.v1"):
-    says = "version {version} of the agent {agent_id} was published"
+    says: ClassVar[str] = "version {version} of the agent {agent_id} was published"
 
     agent_id: str
     version: int
@@ -53,7 +53,7 @@ class AgentPublished(Event, frozen=True, kw_only=True, tag="agent.agent.publishe
 
 
 class RunStarted(Event, frozen=True, kw_only=True, tag="agent.run.started.v1"):
-    says = "{actor} started the agent {agent_id} (version {agent_version}, model {model})"
+    says: ClassVar[str] = "{actor} started the agent {agent_id} (version {agent_version}, model {model})"
 
     run_id: str
     agent_id: str
@@ -63,7 +63,7 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="agent.run.started.v1"):
 
 
 class ToolCallDecided(Event, frozen=True, kw_only=True, tag="agent.run.tool-call-decided.v1"):
-    says = "the tool gate {verdict} {operation}{reason}"
+    says: ClassVar[str] = "the tool gate {verdict} {operation}{reason}"
 
     run_id: str
     step: int
@@ -76,7 +76,7 @@ class ToolCallDecided(Event, frozen=True, kw_only=True, tag="agent.run.tool-call
 
 
 class ToolCallFinished(Event, frozen=True, kw_only=True, tag="agent.run.tool-call-finished.v1"):
-    says = "{operation} {outcome} for the agent"
+    says: ClassVar[str] = "{operation} {outcome} for the agent"
 
     run_id: str
     step: int
@@ -87,7 +87,7 @@ class ToolCallFinished(Event, frozen=True, kw_only=True, tag="agent.run.tool-cal
 
 
 class RunCompleted(Event, frozen=True, kw_only=True, tag="agent.run.completed.v1"):
-    says = "the agent delivered a {output_type} after {steps} steps"
+    says: ClassVar[str] = "the agent delivered a {output_type} after {steps} steps"
 
     run_id: str
     output_type: str
@@ -99,7 +99,7 @@ class RunCompleted(Event, frozen=True, kw_only=True, tag="agent.run.completed.v1
 
 
 class RunFailed(Event, frozen=True, kw_only=True, tag="agent.run.failed.v1"):
-    says = "the agent's run failed: {detail}"
+    says: ClassVar[str] = "the agent's run failed: {detail}"
 
     run_id: str
     reason: str

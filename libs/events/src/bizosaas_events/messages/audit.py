@@ -1,6 +1,7 @@
 """audit-svc: questions to the journal of every event of every service."""
 
 from datetime import datetime
+from typing import ClassVar
 
 import msgspec
 
@@ -10,8 +11,8 @@ SERVICE = "audit"
 
 
 class AuditCommand(Command, frozen=True, kw_only=True):
-    service = SERVICE
-    permission = "manage_integrations"
+    service: ClassVar[str] = SERVICE
+    permission: ClassVar[str | None] = "manage_integrations"
 
 
 class ReadHistory(AuditCommand, frozen=True, kw_only=True, tag="audit.read-history.v1"):
@@ -67,7 +68,7 @@ class StateAt(Result, frozen=True, kw_only=True, tag="audit.state-at.v1"):
 class VerifyJournal(AuditCommand, frozen=True, kw_only=True, tag="audit.verify-journal.v1"):
     """Recompute the hash chain of every partition of every service; answers Verified."""
 
-    permission = "platform_management"
+    permission: ClassVar[str | None] = "platform_management"
 
 
 class ChainBreak(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ class Verified(Result, frozen=True, kw_only=True, tag="audit.verified.v1"):
 
 
 class JournalVerified(Event, frozen=True, kw_only=True, tag="audit.journal.verified.v1"):
-    says = "{actor} verified the hash chains of {events} events: {breaks} broken"
+    says: ClassVar[str] = "{actor} verified the hash chains of {events} events: {breaks} broken"
 
     events: int
     partitions: int

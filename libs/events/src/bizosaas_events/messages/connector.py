@@ -5,7 +5,7 @@ the type, number and id of what it touched, its status, duration, size and diges
 """
 
 from datetime import datetime
-from typing import Any, Literal, assert_never
+from typing import Any, ClassVar, Literal, assert_never
 
 import msgspec
 
@@ -21,8 +21,8 @@ Trouble = Literal["revoked", "expired", "scope-missing", "provider-down", "rate-
 
 
 class ConnectorCommand(Command, frozen=True, kw_only=True):
-    service = SERVICE
-    permission = "manage_integrations"
+    service: ClassVar[str] = SERVICE
+    permission: ClassVar[str | None] = "manage_integrations"
 
 
 class Connect(ConnectorCommand, frozen=True, kw_only=True, tag="connector.connect.v1"):
@@ -61,7 +61,7 @@ class CompleteAuthorization(ConnectorCommand, frozen=True, kw_only=True, tag="co
     the vendor's refusal (RFC 6749, 4.1.2.1). `issuer`: RFC 9207.
     """
 
-    permission = None
+    permission: ClassVar[str | None] = None
 
     state: str
     sealed_code: bytes = b""
@@ -115,7 +115,7 @@ class Disconnect(ConnectorCommand, frozen=True, kw_only=True, tag="connector.dis
 
 
 class ConnectionRequested(Event, frozen=True, kw_only=True, tag="connector.connection.requested.v1"):
-    says = "{actor} asked to connect {connector} as “{label}”"
+    says: ClassVar[str] = "{actor} asked to connect {connector} as “{label}”"
 
     connection_id: str
     connector: str
@@ -125,7 +125,7 @@ class ConnectionRequested(Event, frozen=True, kw_only=True, tag="connector.conne
 
 
 class AuthorizationStarted(Event, frozen=True, kw_only=True, tag="connector.connection.authorization-started.v1"):
-    says = "{actor} was sent to the vendor's page to authorise the connection"
+    says: ClassVar[str] = "{actor} was sent to the vendor's page to authorise the connection"
 
     connection_id: str
     scopes: list[str]
@@ -133,7 +133,7 @@ class AuthorizationStarted(Event, frozen=True, kw_only=True, tag="connector.conn
 
 
 class ConnectionEstablished(Event, frozen=True, kw_only=True, tag="connector.connection.established.v1"):
-    says = "the connection works as {account}, with the credential {fingerprint}"
+    says: ClassVar[str] = "the connection works as {account}, with the credential {fingerprint}"
 
     connection_id: str
     secret_id: str
@@ -145,7 +145,7 @@ class ConnectionEstablished(Event, frozen=True, kw_only=True, tag="connector.con
 
 
 class ConnectionRefused(Event, frozen=True, kw_only=True, tag="connector.connection.refused.v1"):
-    says = "the connection was not made: {detail}"
+    says: ClassVar[str] = "the connection was not made: {detail}"
 
     connection_id: str
     reason: str
@@ -153,7 +153,7 @@ class ConnectionRefused(Event, frozen=True, kw_only=True, tag="connector.connect
 
 
 class ConnectionRenamed(Event, frozen=True, kw_only=True, tag="connector.connection.renamed.v1"):
-    says = "{actor} renamed the connection to “{label}”"
+    says: ClassVar[str] = "{actor} renamed the connection to “{label}”"
 
     connection_id: str
     label: str
@@ -162,14 +162,14 @@ class ConnectionRenamed(Event, frozen=True, kw_only=True, tag="connector.connect
 class CredentialRefreshStarted(Event, frozen=True, kw_only=True, tag="connector.connection.refresh-started.v1"):
     """Written before the vendor is asked, so that a crash in between is seen; the old pair is kept."""
 
-    says = "{actor} began to refresh the credential of version {secret_version}"
+    says: ClassVar[str] = "{actor} began to refresh the credential of version {secret_version}"
 
     connection_id: str
     secret_version: int
 
 
 class CredentialRefreshed(Event, frozen=True, kw_only=True, tag="connector.connection.refreshed.v1"):
-    says = "the credential was refreshed: version {secret_version}, fingerprint {fingerprint}"
+    says: ClassVar[str] = "the credential was refreshed: version {secret_version}, fingerprint {fingerprint}"
 
     connection_id: str
     secret_version: int
@@ -178,7 +178,7 @@ class CredentialRefreshed(Event, frozen=True, kw_only=True, tag="connector.conne
 
 
 class ConnectionInterrupted(Event, frozen=True, kw_only=True, tag="connector.connection.interrupted.v1"):
-    says = "the connection is interrupted ({reason}): {detail}"
+    says: ClassVar[str] = "the connection is interrupted ({reason}): {detail}"
 
     connection_id: str
     reason: Trouble
@@ -187,13 +187,13 @@ class ConnectionInterrupted(Event, frozen=True, kw_only=True, tag="connector.con
 
 
 class ConnectionRecovered(Event, frozen=True, kw_only=True, tag="connector.connection.recovered.v1"):
-    says = "the connection works again"
+    says: ClassVar[str] = "the connection works again"
 
     connection_id: str
 
 
 class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connector.connection.closed.v1"):
-    says = "{actor} closed the connection"
+    says: ClassVar[str] = "{actor} closed the connection"
 
     connection_id: str
 
@@ -201,7 +201,7 @@ class ConnectionClosed(Event, frozen=True, kw_only=True, tag="connector.connecti
 class CallStarted(Event, frozen=True, kw_only=True, tag="connector.call.started.v1"):
     """Written before the vendor is asked: what was going to be done, with which credential."""
 
-    says = "{actor} began {operation} with the credential {fingerprint}"
+    says: ClassVar[str] = "{actor} began {operation} with the credential {fingerprint}"
 
     call_id: str
     connection_id: str
@@ -214,7 +214,7 @@ class CallStarted(Event, frozen=True, kw_only=True, tag="connector.call.started.
 
 
 class CallSucceeded(Event, frozen=True, kw_only=True, tag="connector.call.succeeded.v1"):
-    says = "{operation} succeeded ({status}, {duration_ms} ms): {count} × {resource_type} {resource_id}"
+    says: ClassVar[str] = "{operation} succeeded ({status}, {duration_ms} ms): {count} × {resource_type} {resource_id}"
 
     call_id: str
     connection_id: str
@@ -232,7 +232,7 @@ class CallSucceeded(Event, frozen=True, kw_only=True, tag="connector.call.succee
 class CallFailed(Event, frozen=True, kw_only=True, tag="connector.call.failed.v1"):
     """The vendor was asked and it did not happen; trying again is safe."""
 
-    says = "{operation} failed ({reason}): {detail}"
+    says: ClassVar[str] = "{operation} failed ({reason}): {detail}"
 
     call_id: str
     connection_id: str
@@ -246,7 +246,7 @@ class CallFailed(Event, frozen=True, kw_only=True, tag="connector.call.failed.v1
 class CallUncertain(Event, frozen=True, kw_only=True, tag="connector.call.uncertain.v1"):
     """It may have been applied, and the vendor offers no way to find out: a person has to look. Never retried."""
 
-    says = "{operation} may have been applied: {detail}"
+    says: ClassVar[str] = "{operation} may have been applied: {detail}"
 
     call_id: str
     connection_id: str

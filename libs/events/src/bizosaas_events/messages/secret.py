@@ -5,7 +5,7 @@ secret-svc's public key on the way in, to the leaser's one-time key on the way o
 """
 
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import ClassVar, Literal, assert_never
 
 import msgspec
 
@@ -18,8 +18,8 @@ SecretKind = Literal["password", "api_key", "oauth_tokens", "oauth_client", "web
 
 
 class SecretCommand(Command, frozen=True, kw_only=True):
-    service = SERVICE
-    permission = "service"
+    service: ClassVar[str] = SERVICE
+    permission: ClassVar[str | None] = "service"
     """Only services handle credentials; a person never names one by value."""
 
 
@@ -70,7 +70,9 @@ class RevokeSecret(SecretCommand, frozen=True, kw_only=True, tag="secret.revoke.
 
 
 class SecretStored(Event, frozen=True, kw_only=True, tag="secret.secret.stored.v1"):
-    says = "{actor} stored version {version} of a credential ({kind}, fingerprint {fingerprint}) for {purpose}"
+    says: ClassVar[str] = (
+        "{actor} stored version {version} of a credential ({kind}, fingerprint {fingerprint}) for {purpose}"
+    )
 
     secret_id: str
     kind: SecretKind
@@ -80,7 +82,7 @@ class SecretStored(Event, frozen=True, kw_only=True, tag="secret.secret.stored.v
 
 
 class SecretLeased(Event, frozen=True, kw_only=True, tag="secret.secret.leased.v1"):
-    says = "{actor} was lent the credential {fingerprint} for {purpose}"
+    says: ClassVar[str] = "{actor} was lent the credential {fingerprint} for {purpose}"
 
     secret_id: str
     lease_id: str
@@ -91,14 +93,14 @@ class SecretLeased(Event, frozen=True, kw_only=True, tag="secret.secret.leased.v
 
 
 class SecretConfirmed(Event, frozen=True, kw_only=True, tag="secret.secret.confirmed.v1"):
-    says = "{actor} confirmed version {version} of a credential; older ones are destroyed"
+    says: ClassVar[str] = "{actor} confirmed version {version} of a credential; older ones are destroyed"
 
     secret_id: str
     version: int
 
 
 class SecretRevoked(Event, frozen=True, kw_only=True, tag="secret.secret.revoked.v1"):
-    says = "{actor} revoked a credential: {reason}"
+    says: ClassVar[str] = "{actor} revoked a credential: {reason}"
 
     secret_id: str
     reason: str

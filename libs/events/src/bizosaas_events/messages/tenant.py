@@ -1,7 +1,7 @@
 """tenant-svc: tenants, their members, and signing in."""
 
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import ClassVar, Literal, assert_never
 
 import msgspec
 
@@ -14,8 +14,8 @@ MemberRole = Literal["tenant_user", "tenant_admin", "platform_admin", "super_adm
 
 
 class TenantCommand(Command, frozen=True, kw_only=True):
-    service = SERVICE
-    permission = "tenant_management"
+    service: ClassVar[str] = SERVICE
+    permission: ClassVar[str | None] = "tenant_management"
 
 
 class CreateTenant(TenantCommand, frozen=True, kw_only=True, tag="tenant.create.v1"):
@@ -39,8 +39,8 @@ class AddMember(TenantCommand, frozen=True, kw_only=True, tag="tenant.add-member
 class SignIn(Command, frozen=True, kw_only=True, tag="tenant.sign-in.v1"):
     """Check a local account; answers SignedIn. `sealed_password` is sealed to tenant-svc's public key."""
 
-    service = SERVICE
-    permission = None
+    service: ClassVar[str] = SERVICE
+    permission: ClassVar[str | None] = None
 
     email: str
     sealed_password: bytes
@@ -55,7 +55,7 @@ class SignedIn(Result, frozen=True, kw_only=True, tag="tenant.signed-in.v1"):
 
 
 class TenantCreated(Event, frozen=True, kw_only=True, tag="tenant.tenant.created.v1"):
-    says = "{actor} created the tenant {name} ({slug})"
+    says: ClassVar[str] = "{actor} created the tenant {name} ({slug})"
 
     tenant_id: str
     slug: str
@@ -63,7 +63,7 @@ class TenantCreated(Event, frozen=True, kw_only=True, tag="tenant.tenant.created
 
 
 class MemberAdded(Event, frozen=True, kw_only=True, tag="tenant.member.added.v1"):
-    says = "{actor} added {name} <{email}> as {role}"
+    says: ClassVar[str] = "{actor} added {name} <{email}> as {role}"
 
     member_id: str
     tenant_id: str
@@ -73,14 +73,14 @@ class MemberAdded(Event, frozen=True, kw_only=True, tag="tenant.member.added.v1"
 
 
 class MemberSignedIn(Event, frozen=True, kw_only=True, tag="tenant.member.signed-in.v1"):
-    says = "{actor} signed in with {method}"
+    says: ClassVar[str] = "{actor} signed in with {method}"
 
     member_id: str
     method: Literal["password", "openid"] = "password"
 
 
 class MemberSignInRefused(Event, frozen=True, kw_only=True, tag="tenant.member.sign-in-refused.v1"):
-    says = "a sign-in as {actor} was refused: {reason}"
+    says: ClassVar[str] = "a sign-in as {actor} was refused: {reason}"
 
     member_id: str
     reason: str

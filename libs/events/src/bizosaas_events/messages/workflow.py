@@ -1,7 +1,7 @@
 """workflow-svc: long or human work on Temporal, and the approvals it waits for."""
 
 from datetime import datetime
-from typing import Any, Literal, assert_never
+from typing import Any, ClassVar, Literal, assert_never
 
 import msgspec
 
@@ -12,14 +12,14 @@ SERVICE = "workflow"
 
 
 class WorkflowCommand(Command, frozen=True, kw_only=True):
-    service = SERVICE
-    permission = "service"
+    service: ClassVar[str] = SERVICE
+    permission: ClassVar[str | None] = "service"
 
 
 class StartWorkflow(WorkflowCommand, frozen=True, kw_only=True, tag="workflow.start.v1"):
     """Start the workflow `name` with its input; a second time with the same id starts nothing."""
 
-    permission = "view_agents"
+    permission: ClassVar[str | None] = "view_agents"
 
     workflow_id: str
     name: str
@@ -29,7 +29,7 @@ class StartWorkflow(WorkflowCommand, frozen=True, kw_only=True, tag="workflow.st
 class DecideApproval(WorkflowCommand, frozen=True, kw_only=True, tag="workflow.decide-approval.v1"):
     """A person's verdict on the exact arguments shown; refused with `already-decided` the second time."""
 
-    permission = "manage_integrations"
+    permission: ClassVar[str | None] = "manage_integrations"
 
     approval_id: str
     verdict: Literal["approved", "rejected"]
@@ -65,7 +65,7 @@ class FinishWorkflow(WorkflowCommand, frozen=True, kw_only=True, tag="workflow.f
 
 
 class WorkflowStarted(Event, frozen=True, kw_only=True, tag="workflow.workflow.started.v1"):
-    says = "{actor} started the workflow {name}"
+    says: ClassVar[str] = "{actor} started the workflow {name}"
 
     workflow_id: str
     name: str
@@ -73,7 +73,7 @@ class WorkflowStarted(Event, frozen=True, kw_only=True, tag="workflow.workflow.s
 
 
 class WorkflowFinished(Event, frozen=True, kw_only=True, tag="workflow.workflow.finished.v1"):
-    says = "the workflow ended as {outcome}: {detail}"
+    says: ClassVar[str] = "the workflow ended as {outcome}: {detail}"
 
     workflow_id: str
     outcome: Literal["completed", "rejected", "expired", "failed"]
@@ -81,7 +81,7 @@ class WorkflowFinished(Event, frozen=True, kw_only=True, tag="workflow.workflow.
 
 
 class ApprovalRequested(Event, frozen=True, kw_only=True, tag="workflow.approval.requested.v1"):
-    says = "{requested_by} asked for approval of {operation} with {arguments}"
+    says: ClassVar[str] = "{requested_by} asked for approval of {operation} with {arguments}"
 
     approval_id: str
     workflow_id: str
@@ -94,7 +94,7 @@ class ApprovalRequested(Event, frozen=True, kw_only=True, tag="workflow.approval
 
 
 class ApprovalDecided(Event, frozen=True, kw_only=True, tag="workflow.approval.decided.v1"):
-    says = "{actor} {verdict} {operation}"
+    says: ClassVar[str] = "{actor} {verdict} {operation}"
 
     approval_id: str
     workflow_id: str
@@ -104,7 +104,7 @@ class ApprovalDecided(Event, frozen=True, kw_only=True, tag="workflow.approval.d
 
 
 class ApprovalExpired(Event, frozen=True, kw_only=True, tag="workflow.approval.expired.v1"):
-    says = "nobody decided on {operation} in time"
+    says: ClassVar[str] = "nobody decided on {operation} in time"
 
     approval_id: str
     workflow_id: str
