@@ -1,1 +1,1 @@
-"""Tenants, members and their sign-in."""
+"""tenant-svc: tenants, members and their sign-in."""

@@ -1,0 +1,1 @@
+"""What tenant-svc is connected to: its directory in PostgreSQL, and argon2."""

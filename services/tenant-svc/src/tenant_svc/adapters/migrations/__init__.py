@@ -1,0 +1,1 @@
+"""tenant-svc's own tables, beside the event log's."""

@@ -1,0 +1,1 @@
+"""How tenant-svc is put together and run."""

@@ -1,0 +1,15 @@
+"""The settings of tenant-svc."""
+
+from pydantic import Field, SecretStr
+
+from bizosaas_runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """See each field's description; every variable starts with BIZOS_."""
+
+    sealing_key: SecretStr = Field(description="X25519 private key of this service in base64: `bizos keys` makes one.")
+    admin_email: str = Field("", description="Address of the first super admin, made at start when there is none.")
+    admin_password: SecretStr = Field(
+        SecretStr(""), description="Password of the first super admin, 12 characters or more."
+    )

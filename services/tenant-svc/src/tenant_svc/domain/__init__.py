@@ -1,0 +1,1 @@
+"""What tenants and members are, and what is decided about them. Pure."""

@@ -1,0 +1,1 @@
+"""What tenant-svc does: commands."""

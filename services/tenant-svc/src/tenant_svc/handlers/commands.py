@@ -1,0 +1,89 @@
+"""The commands of tenant-svc."""
+
+import msgspec
+
+from bizosaas_events import Envelope, StreamNotFoundError, execute
+from bizosaas_events.bus import Answer
+from bizosaas_events.handling import load_state
+from bizosaas_events.messages.tenant import AddMember, CreateTenant, SignedIn, SignIn
+from bizosaas_events.store import EventStore
+from bizosaas_ports.access import PLATFORM_TENANT
+from bizosaas_ports.sealing import SealError, SealingKey
+
+from ..domain.errors import EmailTakenError, PasswordSealError, PasswordWeakError, SignInRefusedError, SlugTakenError
+from ..domain.member import MEMBER, Admit, NoteSignIn, decide, normal
+from ..domain.member import State as MemberState
+from ..domain.ports import Account, Accounts, Passwords
+from ..domain.tenant import TENANT
+from ..domain.tenant import decide as decide_tenant
+
+SHORTEST_PASSWORD = 12
+
+
+async def create_tenant(command: CreateTenant, envelope: Envelope, *, store: EventStore, accounts: Accounts) -> Answer:
+    """Make a tenant. The slug is claimed first: a crash in between leaves a claim that a retry fulfils."""
+    decide_tenant(command, None)
+    if not await accounts.claim_slug(command.slug, command.tenant_id):
+        raise SlugTakenError(command.slug)
+    handled = await execute(store, TENANT, command.tenant_id, command, envelope.context(), command_id=envelope.id)
+    return Answer(handled.recorded[-1])
+
+
+async def add_member(
+    command: AddMember, envelope: Envelope, *, store: EventStore, accounts: Accounts, passwords: Passwords,
+    key: SealingKey,
+) -> Answer:  # fmt: skip
+    """Give a person access. The address is claimed with the hash before the event: without it nobody could sign in."""
+    context = envelope.context()
+    if context.tenant != PLATFORM_TENANT:
+        _, version = await load_state(store, TENANT, context.tenant, context.tenant)
+        if version == 0:
+            raise StreamNotFoundError(TENANT.stream(context.tenant))
+    admit = Admit(request=command, tenant_id=context.tenant, giver_role=context.role)
+    decide(admit, MemberState())
+    password = _open(key, command.sealed_password)
+    if len(password) < SHORTEST_PASSWORD:
+        raise PasswordWeakError(SHORTEST_PASSWORD)
+    account = Account(
+        member_id=command.member_id, tenant_id=context.tenant, email=normal(command.email), name=command.name,
+        role=command.role, password_hash=await passwords.hash(password),
+    )  # fmt: skip
+    if not await accounts.claim_email(account):
+        raise EmailTakenError
+    handled = await execute(store, MEMBER, command.member_id, admit, context, command_id=envelope.id)
+    return Answer(handled.recorded[-1])
+
+
+async def sign_in(
+    command: SignIn, envelope: Envelope, *, store: EventStore, accounts: Accounts, passwords: Passwords,
+    key: SealingKey, decoy_hash: str,
+) -> Answer:  # fmt: skip
+    """Check a password. An unknown address costs as much time as a wrong password, against the decoy."""
+    password = _open(key, command.sealed_password)
+    account = await accounts.find(normal(command.email))
+    right = await passwords.verify(account.password_hash if account else decoy_hash, password)
+    if account is None:
+        raise SignInRefusedError
+    actor = f"member:{account.member_id}"
+    context = msgspec.structs.replace(envelope.context(), tenant=account.tenant_id, actor=actor, role=account.role)
+    note = NoteSignIn() if right else NoteSignIn(reason="wrong password")
+    handled = await execute(store, MEMBER, account.member_id, note, context)
+    if not right:
+        raise SignInRefusedError
+    if passwords.outdated(account.password_hash):
+        await accounts.replace_hash(account.member_id, await passwords.hash(password))
+    signed_in = SignedIn(
+        member_id=account.member_id, tenant_id=account.tenant_id, email=account.email, name=account.name,
+        role=handled.state.role,
+    )  # fmt: skip
+    return Answer(handled.recorded[-1], signed_in)
+
+
+def _open(key: SealingKey, sealed: bytes) -> str:
+    try:
+        return key.open(sealed).decode()
+    except (SealError, UnicodeDecodeError) as error:
+        raise PasswordSealError from error
+
+
+HANDLERS = (create_tenant, add_member, sign_in)

@@ -1,0 +1,62 @@
+"""The directory, in memory and in PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from bizosaas_events.store.migrating import migrate
+from tenant_svc.adapters import migrations
+from tenant_svc.adapters.accounts import PostgresAccounts
+from tenant_svc.adapters.memory import MemoryAccounts
+from tenant_svc.adapters.passwords import Argon2Passwords
+from tenant_svc.domain.ports import Account, Accounts
+
+ANN = Account(
+    member_id="ann", tenant_id="acme", email="ann@acme.test", name="Ann", role="tenant_admin", password_hash="h"
+)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def accounts(request: pytest.FixtureRequest) -> AsyncIterator[Accounts]:
+    if request.param == "memory":
+        yield MemoryAccounts()
+        return
+    url = request.getfixturevalue("database_url")
+    await asyncio.to_thread(migrate, url, migrations)
+    async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
+        yield PostgresAccounts(pool)
+
+
+async def test_a_slug_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -> None:
+    assert await accounts.claim_slug("acme", "one")
+    assert await accounts.claim_slug("acme", "one")
+    assert not await accounts.claim_slug("acme", "two")
+
+
+async def test_an_address_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -> None:
+    import msgspec
+
+    assert await accounts.claim_email(ANN)
+    assert await accounts.claim_email(ANN)
+    assert not await accounts.claim_email(msgspec.structs.replace(ANN, member_id="eve"))
+    assert await accounts.find("ann@acme.test") == ANN
+    assert await accounts.find("eve@acme.test") is None
+
+
+async def test_a_hash_can_be_replaced(accounts: Accounts) -> None:
+    await accounts.claim_email(ANN)
+    await accounts.replace_hash("ann", "stronger")
+    found = await accounts.find("ann@acme.test")
+    assert found is not None
+    assert found.password_hash == "stronger"
+
+
+async def test_argon2_takes_the_right_password_only() -> None:
+    passwords = Argon2Passwords()
+    hashed = await passwords.hash("correct horse battery")
+    assert hashed.startswith("$argon2id$")
+    assert await passwords.verify(hashed, "correct horse battery")
+    assert not await passwords.verify(hashed, "wrong horse battery")
+    assert not passwords.outdated(hashed)
