@@ -5,7 +5,7 @@ from typing import Generic, TypeVar, cast
 
 from .decider import C, Decider, E, S, fold
 from .envelope import Context, Envelope
-from .errors import ConcurrencyError, StreamNotFoundError, UnavailableError
+from .errors import AlreadyHandledError, ConcurrencyError, DomainError, StreamNotFoundError, UnavailableError
 from .store.base import EventStore, Write
 
 ATTEMPTS = 8
@@ -53,8 +53,13 @@ async def execute(
     stream = decider.stream(id)
     for _ in range(ATTEMPTS):
         state, version = await load_state(store, decider, id, context.tenant)
-        events = decider.decide(command, state)
+        try:
+            events = decider.decide(command, state)
+        except DomainError:
+            await _refuse_repeated(store, command_id)
+            raise
         if not events:
+            await _refuse_repeated(store, command_id)
             return Handled(state, version, [])
         try:
             recorded = await store.append([Write(stream, version, events)], context, command_id=command_id)
@@ -64,3 +69,9 @@ async def execute(
             state = decider.evolve(state, event)
         return Handled(state, version + len(events), recorded)
     raise UnavailableError(f"{stream} is changing too often.", remedy="Try again.", retry_after=1)
+
+
+async def _refuse_repeated(store: EventStore, command_id: str | None) -> None:
+    """A command that is delivered again meets the state it led to, and must not be refused because of it."""
+    if command_id is not None and await store.handled(command_id) is not None:
+        raise AlreadyHandledError(command_id)

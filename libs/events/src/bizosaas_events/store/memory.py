@@ -29,9 +29,12 @@ class MemoryEventStore:
     ) -> list[Envelope]:
         if command_id in self._commands:
             raise AlreadyHandledError(command_id)
-        for write in writes:
-            if len(self._streams.get(write.stream, ())) != write.expected:
+        versions: dict[str, int] = {}
+        for write in (write for write in writes if write.events):
+            version = versions.get(write.stream, len(self._streams.get(write.stream, ())))
+            if version != write.expected:
                 raise ConcurrencyError(write.stream, write.expected)
+            versions[write.stream] = version + len(write.events)
         recorded = [self._record(write, n, context) for write in writes for n in range(len(write.events))]
         if command_id is not None and recorded:
             self._commands[command_id] = recorded[-1]

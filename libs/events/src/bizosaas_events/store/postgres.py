@@ -103,7 +103,8 @@ class PostgresEventStore:
     async def load(
         self, stream: str, *, until_version: int | None = None, until_time: datetime | None = None
     ) -> list[Envelope]:
-        rows = await self._pool.fetch(_LOAD, stream, until_version or 2**31 - 1, until_time)
+        until = 2**31 - 1 if until_version is None else until_version
+        rows = await self._pool.fetch(_LOAD, stream, until, until_time)
         return [envelope_of(row) for row in rows]
 
     async def read(self, partition: int, after: int, limit: int) -> list[Envelope]:

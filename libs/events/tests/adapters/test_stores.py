@@ -1,0 +1,65 @@
+"""Every event store passes the same suite."""
+
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+import pytest
+from bizosaas_events.chain import Break, verify
+from bizosaas_events.envelope import new_id
+from bizosaas_events.store.base import EventStore, Write
+from bizosaas_events.store.memory import MemoryEventStore
+from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.postgres import PostgresEventStore, verify_log
+from bizosaas_events.testing.account import CODEC, Deposited, a_context
+from bizosaas_events.testing.store import EventStoreSuite
+
+
+class TestMemoryEventStore(EventStoreSuite):
+    @pytest.fixture
+    def store(self) -> EventStore:
+        return MemoryEventStore(CODEC, category="account", source="test", partitions=8)
+
+
+@pytest.fixture
+def log_url(
+    database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str]
+) -> str:
+    return new_database(template=database_template("event_log", migrate))
+
+
+class TestPostgresEventStore(EventStoreSuite):
+    @pytest.fixture
+    async def pool(self, log_url: str) -> "AsyncIterator[asyncpg.Pool]":
+        async with asyncpg.create_pool(log_url, min_size=1, max_size=8) as pool:
+            yield pool
+
+    @pytest.fixture
+    def store(self, pool: "asyncpg.Pool") -> PostgresEventStore:
+        return PostgresEventStore(pool, CODEC, category="account", source="test", partitions=8)
+
+    async def test_one_changed_byte_and_one_deleted_row_are_found_where_they_are(
+        self, store: PostgresEventStore, pool: "asyncpg.Pool"
+    ) -> None:
+        for n in range(20):
+            await store.append([Write("account-1", n, [Deposited(cents=n)])], a_context(), command_id=new_id())
+        (head,) = await store.heads()
+        part = head.partition
+        assert verify(part, await verify_log(pool, part, 0, 100)) == []
+        await pool.execute("update event set data = replace(data::text, '33', '34')::bytea where position = 4")
+        await pool.execute("delete from event where position = 9")
+        assert verify(part, await verify_log(pool, part, 0, 100)) == [
+            Break(part, 4, "the event is not what was recorded"),
+            Break(part, 9, "positions 9 to 9 are missing"),
+        ]
+
+    async def test_an_append_wakes_who_waits_for_it(self, store: PostgresEventStore) -> None:
+        assert not store.appended.is_set()
+        await store.append([Write("account-1", 0, [Deposited(cents=1)])], a_context())
+        assert store.appended.is_set()
+
+
+async def test_migrating_again_changes_nothing(log_url: str) -> None:
+    migrate(log_url)
+    connection = await asyncpg.connect(log_url)
+    assert await connection.fetchval("select count(*) from event_partition") == 1024
+    await connection.close()
