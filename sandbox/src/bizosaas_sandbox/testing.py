@@ -26,7 +26,7 @@ from bizosaas_sandbox.servers.postgres import THROW_AWAY, Postgres, find_postgre
 from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.redis import Redis, find_redis
 from bizosaas_sandbox.servers.temporal import Temporal, find_temporal
-from bizosaas_sandbox.servers.wordpress import WordPress
+from bizosaas_sandbox.servers.wordpress import WordPress, WordPressStandIn
 
 RUN_FOLDER = "bizos-test-"
 ROLE, PASSWORD = "tester", "tester"
@@ -191,6 +191,13 @@ def npm_cache(pytestconfig: pytest.Config) -> Path:
 def wordpress_server(run_folder: Path, npm_cache: Path) -> Iterator[WordPress]:
     """The run's WordPress, shared by all tests: give posts titles nobody else searches for."""
     with _started(WordPress(run_folder / "wordpress", cache=npm_cache)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def wordpress_stand_in(run_folder: Path) -> Iterator[WordPressStandIn]:
+    """The run's stand-in of WordPress, for tests that must not be skipped where the real one cannot be had."""
+    with _started(WordPressStandIn(run_folder / "wordpress-stand-in")) as server:
         yield server
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
-
 Say = Callable[[str], None]
 
 
@@ -24,7 +23,7 @@ class Server(Protocol):
 
     @property
     def source(self) -> str:
-        """Where the program came from: "PATH", "wheel", "npm", "container", or "given" by the caller."""
+        """Where the program came from: "PATH", "wheel", "npm", "container", "stand-in", or "given"."""
         ...
 
     @property

@@ -53,10 +53,18 @@ class ChildProcess:
                 **identity,
             )
         self.pid: int = self.process.pid
+        try:
+            self._put_under_watch()
+        except BaseException:  # Ctrl-C included: nobody else knows of this process yet
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def _put_under_watch(self) -> None:
         self.started = psutil.Process(self.pid).create_time()
         _watch(self)
         me = psutil.Process()
-        note.write_text(
+        self.note.write_text(
             json.dumps({"pid": self.pid, "started": self.started, "parent": me.pid, "parent_started": me.create_time()})
         )
 

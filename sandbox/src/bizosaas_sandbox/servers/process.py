@@ -48,10 +48,10 @@ class ProcessServer(ABC):
     @abstractmethod
     def url(self) -> str: ...
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027  most have nothing to prepare
         """Make the data folder usable before the process starts."""
 
-    def settle(self) -> None:
+    def settle(self) -> None:  # noqa: B027  most have nothing left to do
         """What is left to do when the process answers, such as unsealing."""
 
     def environment(self) -> Mapping[str, str]:
@@ -84,7 +84,7 @@ class ProcessServer(ABC):
 
     @property
     def log(self) -> Path:
-        return self.data / f"{self.name.lower()}.log"
+        return self.data / f"{self.name.lower().replace(' ', '-')}.log"
 
     @property
     def pid(self) -> int | None:

@@ -21,6 +21,7 @@ from bizosaas_sandbox.servers.binaries import Binary
 from bizosaas_sandbox.servers.node import runs_native_linux
 from bizosaas_sandbox.servers.npm import CACHE, fetched, run_npm
 from bizosaas_sandbox.servers.process import ProcessServer
+from bizosaas_sandbox.servers.stand_in import StandIn
 
 VERSION = "7.1.1"
 # WordPress' own site is not a package registry; this package carries WordPress and its SQLite plug-in, unpacked.
@@ -164,3 +165,31 @@ def _link(link: Path, target: Path) -> None:
             return
         link.unlink()  # the cache has moved since
     link.symlink_to(target)
+
+
+class WordPressStandIn(StandIn):
+    """What is used in WordPress' place where it cannot be had; its users and their rights are the same."""
+
+    name = "WordPress stand-in"
+
+    def __init__(self, data: Path, *, port: int = 0, say: Say = silent) -> None:
+        super().__init__(data, provider="wordpress", port=port, say=say)
+
+    @property
+    def app_passwords(self) -> Mapping[str, str]:
+        passwords: Mapping[str, str] = self.credentials["app_passwords"]
+        return passwords
+
+    def auth(self, login: str = "admin") -> tuple[str, str]:
+        return login, self.app_passwords[login]
+
+
+def start_wordpress(
+    data: Path, *, port: int = 0, say: Say = silent, cache: Path = CACHE
+) -> WordPress | WordPressStandIn:
+    """Start the real WordPress, or where it cannot be had its stand-in, saying why."""
+    try:
+        return WordPress(data / "wordpress", port=port, say=say, cache=cache).start()
+    except UnavailableError as error:
+        say(f"no real WordPress ({error.reason}): its stand-in takes its place")
+        return WordPressStandIn(data / "wordpress-stand-in", port=port, say=say).start()
