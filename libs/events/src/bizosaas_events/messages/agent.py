@@ -50,6 +50,8 @@ class AgentPublished(Event, frozen=True, kw_only=True, tag="agent.agent.publishe
     tools: list[str]
     output: str
     digest: str
+    definition: dict[str, Any] = {}
+    """The whole `bizosaas_ports.agent.AgentDefinition`, so that a run stays with the version it began with."""
 
 
 class RunStarted(Event, frozen=True, kw_only=True, tag="agent.run.started.v1"):
@@ -63,14 +65,17 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="agent.run.started.v1"):
 
 
 class ToolCallDecided(Event, frozen=True, kw_only=True, tag="agent.run.tool-call-decided.v1"):
-    says: ClassVar[str] = "the tool gate {verdict} {operation}{reason}"
+    says: ClassVar[str] = "the tool gate {verdict} {operation}: {reason}"
 
     run_id: str
     step: int
     operation: str
-    effect: Effect
+    effect: Effect | None = None
+    """None: there is no such operation."""
     verdict: Literal["allowed", "denied"]
     reason: str = ""
+    rule: str = ""
+    """The slug of the rule that decided."""
     arguments_digest: str
     connection_id: str = ""
 

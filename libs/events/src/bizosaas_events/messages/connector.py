@@ -142,6 +142,8 @@ class ConnectionEstablished(Event, frozen=True, kw_only=True, tag="connector.con
     account: str
     scopes: list[str] = []
     credential_expires_at: datetime | None = None
+    operations: list[str] = []
+    """`<port>.<operation>`: what can be asked of it. By these the tool gate of agent-svc finds the right connection."""
 
 
 class ConnectionRefused(Event, frozen=True, kw_only=True, tag="connector.connection.refused.v1"):
@@ -291,6 +293,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """Which credential is in use."""
     credential_version: int = 0
     credential_expires_at: datetime | None = None
+    operations: list[str] = []
+    """`<port>.<operation>`: what can be asked of it."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -328,7 +332,7 @@ def evolve_connection(view: Connection | None, event: ConnectionEvent, envelope:
             changes = {
                 "status": "connected", "reason": "", "detail": "", "reconnect": False, "account": event.account,
                 "scopes": event.scopes, "fingerprint": event.fingerprint, "credential_version": event.secret_version,
-                "credential_expires_at": event.credential_expires_at,
+                "credential_expires_at": event.credential_expires_at, "operations": event.operations,
             }  # fmt: skip
         case ConnectionRefused():
             changes = {"status": "refused", "reason": event.reason, "detail": event.detail}
