@@ -101,6 +101,10 @@ class ApprovalDecided(Event, frozen=True, kw_only=True, tag="workflow.approval.d
     operation: str
     verdict: Literal["approved", "rejected"]
     comment: str = ""
+    arguments_digest: str = ""
+    """Of the arguments that the person saw: only a call with these may follow."""
+    decided_by: str = ""
+    decided_at: datetime | None = None
 
 
 class ApprovalExpired(Event, frozen=True, kw_only=True, tag="workflow.approval.expired.v1"):

@@ -1,0 +1,1 @@
+"""One suite per port, run against the version in memory and every real adapter."""
