@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from bizosaas_ports.memory import MemoryWorkflows
 from bizosaas_ports.testing.workflow import WorkflowSuite
 from bizosaas_ports.workflow import Origin, Verdict
