@@ -17,6 +17,14 @@ from typing import Any, NamedTuple, cast
 import asyncpg
 import msgspec
 import structlog
+from faststream import AckPolicy
+from faststream.redis import RedisBroker, RedisStreamMessage, StreamSub
+from faststream.redis.subscriber.usecases import LogicSubscriber
+from opentelemetry.trace import SpanKind
+from prometheus_client import Counter, Histogram
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
 from bizosaas_events import (
     Codec,
     Command,
@@ -31,21 +39,17 @@ from bizosaas_events.bus import Handler, Names, answer
 from bizosaas_events.bus.redis import send_reply
 from bizosaas_events.envelope import from_fields
 from bizosaas_ports.access import allows
-from faststream import AckPolicy
-from faststream.redis import RedisBroker, RedisStreamMessage, StreamSub
-from faststream.redis.subscriber.usecases import LogicSubscriber
-from opentelemetry.trace import SpanKind
-from prometheus_client import Counter, Histogram
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
 
 from . import telemetry
 
 MAX_RECORDS = 10
 MAX_DELIVERIES = 5
 POLL_MS = 100
-TRANSIENT = (OSError, RedisError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
-             asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, TimeoutError)  # fmt: skip
+DRAIN_SECONDS = 25.0
+TRANSIENT = (
+    OSError, RedisError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
+)  # fmt: skip
 """Outages: the command stays pending until they are over, and never becomes a dead letter for them."""
 
 HANDLED = Counter("bizos_commands_total", "Handled commands.", ["type", "outcome"])
@@ -59,7 +63,6 @@ class Entry(NamedTuple):
 
     id: str
     fields: Mapping[bytes, bytes]
-    recovered: bool
 
 
 class CommandHost:
@@ -87,7 +90,7 @@ class CommandHost:
             apply_types=False,
             parser=self._parse,
             decoder=self._decode,
-            graceful_timeout=25.0,
+            graceful_timeout=DRAIN_SECONDS,
         )
         live = StreamSub(
             self._stream, group=service, consumer=self._consumers[0], max_records=MAX_RECORDS, polling_interval=POLL_MS
@@ -169,9 +172,9 @@ class CommandHost:
         await self._redis.xtrim(self._stream, minid=floor, approximate=False)
 
     async def _parse(self, raw: Any, original: Any) -> RedisStreamMessage:
-        """Never raises: an entry that cannot be understood must still reach `_handle`, which keeps it as a dead letter."""
+        """Never raises: an entry that cannot be understood must still reach `_handle`, to become a dead letter."""
         parser = original.__self__
-        entry = Entry(raw["message_ids"][0].decode(), raw["data"], parser.consumer == self._consumers[1])
+        entry = Entry(raw["message_ids"][0].decode(), raw["data"])
         return RedisStreamMessage(
             raw_message=raw, body=entry, headers={}, content_type="application/json", reply_to="", message_id=entry.id,
             correlation_id=entry.id, path={}, batch_headers=[], consumer=parser.consumer, group=parser.group,
@@ -223,17 +226,15 @@ class CommandHost:
 
     async def _failure(self, entry: Entry, envelope: Envelope, error: Exception) -> Reply:
         """A bug: try again later, and after `MAX_DELIVERIES` keep the command as a dead letter and say so."""
-        deliveries = 1
-        if entry.recovered:
-            pending = await self._redis.xpending_range(self._stream, self._service, entry.id, entry.id, 1)
-            deliveries = int(pending[0]["times_delivered"]) if pending else 1
+        pending = await self._redis.xpending_range(self._stream, self._service, entry.id, entry.id, 1)
+        deliveries = int(pending[0]["times_delivered"]) if pending else 1
         _log.error("command failed", deliveries=deliveries, exc_info=error)
         HANDLED.labels(envelope.type, "failed").inc()
         if deliveries < MAX_DELIVERIES:
             raise error
         await self._bury(entry, repr(error), deliveries)
         problem = Problem(
-            kind=Kind.UNAVAILABLE, slug="internal", detail="The command failed again and again; it is kept for inspection.",
+            kind=Kind.UNAVAILABLE, slug="internal", detail="The command failed again and again; it is kept to be read.",
             remedy=f"Tell the operator the command's id, {envelope.id}.",
         )  # fmt: skip
         return Reply(command_id=envelope.id, problem=problem)
