@@ -1,1 +1,1 @@
-"""The command bizos: run the platform on one machine, play its main job, look inside."""
+"""The command `bizos`: run the platform on one machine, play its main job, look inside."""
