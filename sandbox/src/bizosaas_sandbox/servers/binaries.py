@@ -41,7 +41,8 @@ def on_path(*names: str) -> Iterator[Path]:
         if folder and Path(folder) not in ours:
             for name in names:
                 path = Path(folder) / name
-                if path.is_file() and os.access(path, os.X_OK):
+                # os.path rather than pathlib: it says no, instead of raising, in a folder that is closed to us.
+                if os.path.isfile(path) and os.access(path, os.X_OK):
                     yield path
 
 

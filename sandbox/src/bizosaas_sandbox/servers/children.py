@@ -158,9 +158,14 @@ def _tell(line: str) -> None:
     if _guarded_by_pid != os.getpid():  # first use, or the first one after a fork
         _guarded_by_pid = os.getpid()
         _guardian = None
-    if _guardian is None or _guardian.poll() is not None:
+    if _guardian is not None and _guardian.poll() is not None:  # somebody killed it: the next one takes over
+        assert _guardian.stdin is not None
+        with suppress(BrokenPipeError):
+            _guardian.stdin.close()
+        _guardian = None
+    if _guardian is None:
         _guardian = subprocess.Popen(
-            [sys.executable, "-I", guardian.__file__, str(os.getpid())],
+            [sys.executable, "-P", guardian.__file__, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

@@ -1,30 +1,27 @@
 """PostgreSQL: the event stores and read models, one database and one role per service."""
 
 import os
-import re
 import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 from bizosaas_sandbox.servers import unprivileged
 from bizosaas_sandbox.servers.base import Say, ServerError, silent
 from bizosaas_sandbox.servers.binaries import Binary, first, in_wheel, on_path, version_of
+from bizosaas_sandbox.servers.databases import SUPERUSER, PostgresDatabases
 from bizosaas_sandbox.servers.process import ProcessServer
 
 OLDEST = 14
-SUPERUSER = "postgres"
-NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 
 # For data nobody will miss: a power cut loses it. SIGKILL of the server does not, as each commit still reaches the
 # kernel; with synchronous_commit off as well it would.
 THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}
 
 
-class Postgres(ProcessServer):
+class Postgres(ProcessServer, PostgresDatabases):
     """A Postgres in UTF-8 on loopback TCP, with passwords for everyone and no Unix socket.
 
     It refuses to run as root; started by root it runs as another system user (see `unprivileged`).
@@ -42,9 +39,11 @@ class Postgres(ProcessServer):
         binary: Binary | None = None,
         say: Say = silent,
         settings: Mapping[str, str] | None = None,
+        shelter: Path = unprivileged.SHELTER,
     ) -> None:
         super().__init__(data, port=port, binary=binary, say=say)
         self._settings = dict(settings or {})
+        self._shelter = shelter
         self._home = self.data
 
     def find(self) -> Binary:
@@ -54,56 +53,21 @@ class Postgres(ProcessServer):
     def url(self) -> str:
         return self.admin_url()
 
-    def admin_url(self, database: str = "postgres") -> str:
-        """Where the superuser connects: for making databases and for looking, never for a service."""
-        return self._url(SUPERUSER, self._password(), database)
-
-    def create_database(self, name: str, role: str | None = None, password: str | None = None) -> str:
-        """Make sure this database exists, owned by this role with this password, and return its URL.
-
-        May be repeated: an existing database keeps its content, an existing role takes the password given.
-        Only the owner may connect, so a service cannot read another's database even by mistake.
-        """
-        role = role or name
-        password = password or secrets.token_urlsafe(18)
-        database, owner = _identifier(name), _identifier(role)
-        self.execute(
-            f"SELECT 'CREATE ROLE {owner}'"
-            f" WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(role)})\\gexec\n"
-            f"ALTER ROLE {owner} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {_literal(password)};\n"
-            f"SELECT 'CREATE DATABASE {database} OWNER {owner}'"
-            f" WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = {_literal(name)})\\gexec\n"
-            f"ALTER DATABASE {database} OWNER TO {owner};\n"
-            f"REVOKE ALL ON DATABASE {database} FROM PUBLIC;\n"
-        )
-        if self.binary.major < 15:  # before, everybody could create tables in `public` and its owner was the superuser
-            self.execute(f"ALTER SCHEMA public OWNER TO {owner}; REVOKE CREATE ON SCHEMA public FROM PUBLIC;", name)
-        return self._url(role, password, name)
-
-    def copy_database(self, name: str, template: str, role: str, password: str) -> str:
-        """A new database with the content of another one, to which nobody may be connected meanwhile."""
-        database = _identifier(name)
-        self.execute(
-            f"CREATE DATABASE {database} TEMPLATE {_identifier(template)} OWNER {_identifier(role)};\n"
-            f"REVOKE ALL ON DATABASE {database} FROM PUBLIC;\n"
-        )
-        return self._url(role, password, name)
-
-    def drop_database(self, name: str) -> None:
-        """Remove the database; whoever is still connected is disconnected."""
-        self.execute(f"DROP DATABASE IF EXISTS {_identifier(name)} WITH (FORCE);\n")
-
     def execute(self, sql: str, database: str = "postgres") -> str:
         """Run statements as the superuser with psql and return what it prints; ServerError when one fails.
 
         The statements go in on standard input, since other users can read a process' arguments.
         """
         done = subprocess.run(
-            [self._program("psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", self._url(SUPERUSER, "", database)],
+            [self._program("psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", self.role_url(SUPERUSER, "", database)],
             input=sql,
             capture_output=True,
             text=True,
-            env={**self.environment(), "PGPASSWORD": self._password(), "PGOPTIONS": "-c client_min_messages=warning"},
+            env={
+                **self.environment(),
+                "PGPASSWORD": self.superuser_password,
+                "PGOPTIONS": "-c client_min_messages=warning",
+            },
             check=False,
         )
         if done.returncode:
@@ -119,8 +83,8 @@ class Postgres(ProcessServer):
                 f"PostgreSQL {made_by} on the PATH, or move the folder away to begin with an empty one",
             )
         user = unprivileged.account(self.name)
-        self._home = unprivileged.reachable(self.data, user)
-        self._root = unprivileged.reachable_program(self.binary.path.parent.parent, self.binary.path, user)
+        self._home = unprivileged.reachable(self.data, user, self._shelter)
+        self._programs = unprivileged.reachable_program(self.binary.path, user, self._shelter).parent
         if made_by is None:
             self._initialise(user)
         elif user is not None:
@@ -139,7 +103,7 @@ class Postgres(ProcessServer):
             "logging_collector": "off",
         } | self._settings
         return [
-            self._root / "bin" / "postgres",
+            self._programs / "postgres",
             *("-D", self._cluster),
             *(part for key, value in settings.items() for part in ("-c", f"{key}={value}")),
         ]
@@ -183,12 +147,12 @@ class Postgres(ProcessServer):
         told = self._home / "initdb-password"
         try:
             told.touch(mode=0o600)
-            told.write_text(self._password())
+            told.write_text(self.superuser_password)
             if user is not None:
                 os.chown(told, user.pw_uid, user.pw_gid)
             done = subprocess.run(
                 [
-                    *(self._root / "bin" / "initdb", "-D", self._cluster, "-U", SUPERUSER, "-E", "UTF8", "-N"),
+                    *(self._programs / "initdb", "-D", self._cluster, "-U", SUPERUSER, "-E", "UTF8", "-N"),
                     *("-A", "scram-sha-256", f"--pwfile={told}", *locale),
                 ],
                 capture_output=True,
@@ -205,7 +169,8 @@ class Postgres(ProcessServer):
         if done.returncode:
             raise ServerError(self.name, "initdb failed", (done.stdout + done.stderr)[-2000:])
 
-    def _password(self) -> str:
+    @property
+    def superuser_password(self) -> str:
         note = self.data / "superuser"
         if not note.exists():
             note.touch(mode=0o600)
@@ -214,10 +179,6 @@ class Postgres(ProcessServer):
 
     def _program(self, name: str) -> Path:
         return self.binary.path.parent / name
-
-    def _url(self, role: str, password: str, database: str) -> str:
-        who = quote(role, safe="") + (f":{quote(password, safe='')}" if password else "")
-        return f"postgresql://{who}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
 
 def find_postgres(major: int | None = None) -> Binary:
@@ -248,18 +209,3 @@ def find_postgres(major: int | None = None) -> Binary:
         except ServerError:
             pass  # the start will say in one sentence what to do about the data
     return first(Postgres.name, candidates(), version, lambda binary: binary.major >= OLDEST, remedy)
-
-
-def _identifier(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            f"database and role names are lower-case letters, digits, - and _, at most 63, beginning with a letter: "
-            f"rename {name!r}"
-        )
-    return f'"{name}"'
-
-
-def _literal(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("a password cannot hold a NUL character: choose another one")
-    return "'" + text.replace("'", "''") + "'"

@@ -28,7 +28,7 @@ def account(server: str) -> Account | None:
     raise UnavailableError(server, f"it refuses to run as root and there is none of the users {', '.join(ACCOUNTS)}")
 
 
-def reachable(folder: Path, user: Account | None) -> Path:
+def reachable(folder: Path, user: Account | None, shelter: Path = SHELTER) -> Path:
     """This folder if the user can get to it, else a sheltered one that a link inside this folder leads to.
 
     Root's home is closed to everybody else. Opening it would expose more than the data, so the data goes elsewhere.
@@ -38,39 +38,48 @@ def reachable(folder: Path, user: Account | None) -> Path:
     folder.chmod(folder.stat().st_mode | 0o011)
     link = folder / "cluster"
     if link.is_symlink():
-        return link.resolve().parent
+        return link.readlink().parent
     if can_enter(folder, user):
         return folder
-    _forget_orphans()
-    SHELTER.mkdir(mode=0o755, parents=True, exist_ok=True)
-    shelter = Path(tempfile.mkdtemp(dir=SHELTER, prefix="data-"))
-    shelter.chmod(0o711)
-    (shelter / "origin").write_text(str(link))
-    link.symlink_to(shelter / "cluster")
-    return shelter
+    shelter.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _forget_orphans(shelter)
+    home = Path(tempfile.mkdtemp(dir=shelter, prefix="data-"))
+    home.chmod(0o711)
+    (home / "origin").write_text(str(link))
+    link.symlink_to(home / "cluster")
+    return home
 
 
-def reachable_program(root: Path, program: Path, user: Account | None) -> Path:
-    """The installation at `root`, or a copy of it where the user can run it."""
+def reachable_program(program: Path, user: Account | None, shelter: Path = SHELTER) -> Path:
+    """This program if the user can run it, else the one in a copy of its installation.
+
+    Copied is what a wheel consists of: the installation around `bin`, in a folder of the package's name, and the
+    libraries that repaired wheels keep beside the package.
+    """
     if user is None or (can_enter(program.parent, user) and program.stat().st_mode & 0o001):
-        return root
-    stamp = int(program.stat().st_mtime)
-    copy = SHELTER / f"{root.name}-{stamp}-{program.stat().st_size}"
+        return program
+    installation = program.parent.parent
+    package = installation.parent
+    state = program.stat()
+    copy = shelter / f"program-{program.name}-{int(state.st_mtime)}-{state.st_size}"
     if not copy.exists():
-        SHELTER.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=SHELTER) as half:
-            Path(half).chmod(0o755)
-            shutil.copytree(root, Path(half) / "copy", symlinks=True)
-            for path in [Path(half) / "copy", *_below(Path(half) / "copy")]:
+        shelter.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=shelter) as folder:
+            half = Path(folder) / "copy"
+            shutil.copytree(installation, half / package.name / installation.name, symlinks=True)
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.is_dir():
+                shutil.copytree(libraries, half / libraries.name)
+            for path in [half, *_below(half)]:
                 if not path.is_symlink():
                     mode = path.stat().st_mode
                     path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
             try:
-                (Path(half) / "copy").rename(copy)
+                half.rename(copy)
             except OSError:
                 if not copy.exists():  # another run may have been quicker
                     raise
-    return copy
+    return copy / program.relative_to(package.parent)
 
 
 def can_enter(folder: Path, user: Account) -> bool:
@@ -108,12 +117,12 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (Path(parent) / name for name in (*folders, *files))
 
 
-def _forget_orphans() -> None:
+def _forget_orphans(shelter: Path) -> None:
     """Remove sheltered data whose link is gone: the project it belonged to was deleted or started over."""
-    for shelter in SHELTER.glob("data-*"):
+    for home in shelter.glob("data-*"):
         try:
-            link = Path((shelter / "origin").read_text())
+            link = Path((home / "origin").read_text())
         except FileNotFoundError:
             continue
-        if not link.is_symlink() or link.readlink() != shelter / "cluster":
-            shutil.rmtree(shelter, ignore_errors=True)
+        if not link.is_symlink() or link.readlink() != home / "cluster":
+            shutil.rmtree(home, ignore_errors=True)
