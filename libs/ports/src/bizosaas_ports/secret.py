@@ -22,11 +22,16 @@ class SecretPort(Protocol):
         """Keep a value as version `expected` + 1 and return that number.
 
         The same value again for the same `expected` is success (a repeat after
-        a crash); another one raises ValueError, naming the path.
+        a crash). Otherwise, when the newest version is not `expected`, raises
+        ValueError, naming the path: of several calls that race, one wins.
         """
 
     async def get(self, path: str, version: int | None = None) -> tuple[bytes, int]:
-        """The value and its version, the newest by default. Raises SecretMissingError."""
+        """The value and its version, the newest by default.
+
+        Raises SecretMissingError, also when this very version is destroyed
+        and others are not.
+        """
 
     async def destroy(self, path: str, versions: list[int]) -> None:
         """Make these versions unreadable for good; those that are already is success."""

@@ -31,6 +31,9 @@ class StoreSecret(SecretCommand, frozen=True, kw_only=True, tag="secret.store.v1
     sealed: bytes
     purpose: str
 
+    def __repr__(self) -> str:
+        return f"StoreSecret(secret_id={self.secret_id!r}, kind={self.kind!r}, purpose={self.purpose!r}, sealed=…)"
+
 
 class Stored(Result, frozen=True, kw_only=True, tag="secret.stored.v1"):
     secret_id: str
@@ -53,6 +56,9 @@ class Leased(Result, frozen=True, kw_only=True, tag="secret.leased.v1"):
     fingerprint: str
     sealed: bytes
     expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"Leased(lease_id={self.lease_id!r}, version={self.version}, fingerprint={self.fingerprint!r}, sealed=…)"
 
 
 class ConfirmSecret(SecretCommand, frozen=True, kw_only=True, tag="secret.confirm.v1"):
