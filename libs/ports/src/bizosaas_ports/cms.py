@@ -1,7 +1,7 @@
 """CMSPort: pages and posts of a content management system."""
 
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -32,8 +32,7 @@ class ContentPage(msgspec.Struct, frozen=True, kw_only=True):
 class ListContent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     search: str = ""
     status: ContentStatus | None = None
-    limit: int = 20
-    """1 to 100."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
     cursor: str = ""
 
 
@@ -42,7 +41,7 @@ class GetContent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class CreateDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    title: str
+    title: Annotated[str, msgspec.Meta(min_length=1)]
     body: str
     """HTML."""
     excerpt: str = ""

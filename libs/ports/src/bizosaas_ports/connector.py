@@ -13,10 +13,14 @@ class ConnectorError(Exception):
 
     reason: ClassVar[str] = "failed"
 
-    def __init__(self, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, retry_after: float | None = None, vendor_says: str = ""
+    ) -> None:
+        """`message` is our own sentence and may become part of an event; `vendor_says` is the vendor's, and may not."""
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.vendor_says = vendor_says
 
 
 class CredentialRevokedError(ConnectorError):
@@ -68,7 +72,14 @@ class ResourceNotFoundError(ConnectorError):
 
 
 class MaybeAppliedError(Exception):
-    """A request with an effect broke off: it may or may not have been applied."""
+    """A request with an effect broke off: it may or may not have been applied.
+
+    `answered`: the vendor did answer, so it is not still at work on it.
+    """
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,3 +124,7 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     refresh_token: str = ""
     expires_at: datetime | None = None
     scopes: list[str] = []
+    issued_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return "Tokens(…)"

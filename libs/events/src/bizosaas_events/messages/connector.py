@@ -114,6 +114,47 @@ class Disconnect(ConnectorCommand, frozen=True, kw_only=True, tag="connector.dis
     expected_version: int | None = None
 
 
+class ListConnectors(ConnectorCommand, frozen=True, kw_only=True, tag="connector.list-connectors.v1"):
+    """What can be connected; answers ConnectorCatalogue."""
+
+    permission: ClassVar[str | None] = "view_dashboard"
+
+
+class ConnectorField(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person fills in to connect: a setting, or a part of the credential."""
+
+    name: str
+    label: str
+    kind: Literal["text", "url", "secret"]
+    required: bool = True
+    example: str = ""
+
+
+class ConnectorOperation(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    effect: Effect
+    summary: str
+
+
+class ConnectorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A connector as people and programs see it."""
+
+    key: str
+    name: str
+    method: Method
+    settings: list[ConnectorField]
+    credentials: list[ConnectorField]
+    """Empty with OAuth: the vendor asks for them."""
+    scopes: list[str]
+    operations: list[ConnectorOperation]
+    configured: bool = True
+    """False: the operator has not registered an OAuth application for it."""
+
+
+class ConnectorCatalogue(Result, frozen=True, kw_only=True, tag="connector.catalogue.v1"):
+    connectors: list[ConnectorInfo]
+
+
 class ConnectionRequested(Event, frozen=True, kw_only=True, tag="connector.connection.requested.v1"):
     says: ClassVar[str] = "{actor} asked to connect {connector} as “{label}”"
 
