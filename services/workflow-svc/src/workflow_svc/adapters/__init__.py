@@ -1,0 +1,1 @@
+"""What workflow-svc is connected to: Temporal, and through its activities the other services."""

@@ -1,0 +1,1 @@
+"""How workflow-svc is put together and run."""

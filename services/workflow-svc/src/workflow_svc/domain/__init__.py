@@ -1,0 +1,1 @@
+"""Which workflows run and which approvals they wait for. Pure."""

@@ -1,0 +1,1 @@
+"""What workflow-svc does: commands, and reactions to its own events."""

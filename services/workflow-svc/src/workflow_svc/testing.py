@@ -1,0 +1,117 @@
+"""Builders, and workflow-svc on memory adapters, for tests here and elsewhere."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from bizosaas_events import Command, Context, Envelope, Problem, Reply, messages, new_id
+from bizosaas_events.bus import answer, bind
+from bizosaas_events.bus.base import command_envelope
+from bizosaas_events.envelope import now
+from bizosaas_events.messages.connector import CallOperation, OperationResult
+from bizosaas_events.messages.workflow import DecideApproval, RequestApproval, StartWorkflow
+from bizosaas_events.store.memory import MemoryEventStore
+from bizosaas_ports.access import Role, allows
+from bizosaas_ports.memory import MemoryWorkflows
+from bizosaas_ports.workflow import WorkflowPort
+from bizosaas_runtime.discovery import discover
+
+from . import workflows as package
+from .domain.approval import digest_of
+from .handlers.commands import HANDLERS
+from .handlers.reactions import WorkflowStarter
+from .workflows._definition import WorkflowDefinition
+
+ARGUMENTS = {"id": "17"}
+DIGEST = digest_of(ARGUMENTS)
+SOON = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def a_context(
+    role: str = Role.TENANT_ADMIN, actor: str = "member:ann", tenant: str = "acme-id", time: datetime | None = None
+) -> Context:
+    id = new_id()
+    return Context(tenant=tenant, actor=actor, role=role, time=time or now(), correlation_id=id, causation_id=id)
+
+
+def a_start(workflow_id: str = "w1", **input: object) -> StartWorkflow:
+    given = {"connection_id": "blog", "content_id": ARGUMENTS["id"]} | input
+    return StartWorkflow(workflow_id=workflow_id, name="content_approval", input=given)
+
+
+def a_request(approval_id: str = "a1", workflow_id: str = "w1", **changes: Any) -> RequestApproval:
+    request = RequestApproval(
+        approval_id=approval_id, workflow_id=workflow_id, operation="cms.publish", connection_id="blog",
+        arguments=ARGUMENTS, requested_by="member:tom", deadline=SOON,
+    )  # fmt: skip
+    return msgspec.structs.replace(request, **changes)
+
+
+def a_verdict(
+    verdict: Literal["approved", "rejected"] = "approved", approval_id: str = "a1", digest: str = DIGEST
+) -> DecideApproval:
+    return DecideApproval(approval_id=approval_id, verdict=verdict, arguments_digest=digest)
+
+
+@dataclass
+class MemoryWorkflowService:
+    """workflow-svc in memory; `ask` answers as the real one would over the streams, `react` is its consumer."""
+
+    store: MemoryEventStore = field(
+        default_factory=lambda: MemoryEventStore(messages.codec(), category="workflow", source="workflow-svc")
+    )
+    workflows: WorkflowPort = field(default_factory=MemoryWorkflows)
+    reacted: dict[int, int] = field(default_factory=dict)
+    """How far `react` has come, by partition; forget it, and everything is delivered again."""
+
+    async def ask(self, command: Command, context: Context | None = None, id: str | None = None) -> Reply:
+        envelope = command_envelope(
+            command, context or a_context(), self.store.codec, id=id or new_id(), source="gateway"
+        )
+        return await self.answer(envelope, command)
+
+    async def answer(self, envelope: Envelope, command: Command) -> Reply:
+        definitions = discover(package, WorkflowDefinition, key="name")
+        catalogue = {name: definition.input for name, definition in definitions.items()}
+        handlers = bind(*HANDLERS, store=self.store, catalogue=catalogue)
+        return await answer(envelope, command, handlers, category="workflow", allows=allows, handled=self.store.handled)
+
+    async def react(self) -> None:
+        """Deliver what has been recorded since, in order; an event that cannot be handed over stays."""
+        starter = WorkflowStarter(self.store, self.workflows)
+        for head in await self.store.heads():
+            for envelope in await self.store.read(head.partition, self.reacted.get(head.partition, 0), 1000):
+                await starter.apply(None, [envelope])
+                self.reacted[head.partition] = envelope.sequence
+
+    async def events(self, stream: str) -> list[object]:
+        """The decoded events of a stream."""
+        return [self.store.codec.decode(envelope) for envelope in await self.store.load(stream)]
+
+
+@dataclass
+class MemoryConnectorService:
+    """What connector-svc is to a workflow: does each idempotency key once. `problems` come first, one a call."""
+
+    done: dict[str, tuple[CallOperation, Context]] = field(default_factory=dict)
+    asked: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    async def answer(self, envelope: Envelope, command: Command) -> Reply:
+        self.asked += 1
+        if self.problems:
+            return Reply(command_id=envelope.id, problem=self.problems.pop(0))
+        if not isinstance(command, CallOperation):
+            raise TypeError(f"{command} is not a call")
+        repeated = command.idempotency_key in self.done
+        self.done.setdefault(command.idempotency_key, (command, envelope.context()))
+        result = OperationResult(
+            call_id=f"call-{command.idempotency_key[:8]}", data=msgspec.Raw(b'{"id":"17"}'), repeated=repeated
+        )
+        return Reply(command_id=envelope.id, result=msgspec.Raw(msgspec.json.encode(result)))
+
+
+SHORTLY = timedelta(seconds=2) / timedelta(hours=1)
+"""A deadline for tests, in hours."""
