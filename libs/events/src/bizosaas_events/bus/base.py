@@ -35,6 +35,10 @@ class Names(NamedTuple):
         """The stream of answers to one waiting process."""
         return f"{self.env}:reply:{instance}"
 
+    def sender(self, command_id: str) -> str:
+        """Who sent one command, kept where the bus is told to remember."""
+        return f"{self.env}:sender:{command_id}"
+
     def outcome(self, command_id: str) -> str:
         """The answer to one command, kept for `OUTCOME_SECONDS`."""
         return f"{self.env}:outcome:{command_id}"
