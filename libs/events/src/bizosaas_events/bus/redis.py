@@ -9,8 +9,9 @@ own pipeline takes 60.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import hiredis
 import msgspec
