@@ -1,4 +1,4 @@
-"""A service's process: migrations, command handlers, relay, ordered consumers and health, started and drained together."""
+"""A service's process: migrations, command handlers, relay, consumers and health, started and drained together."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,11 @@ from typing import Any, Generic, TypeVar
 
 import asyncpg
 import structlog
+from prometheus_client import Gauge
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
+
 from bizosaas_events import Command, messages
 from bizosaas_events.bus import Handler
 from bizosaas_events.bus.redis import RedisCommandBus
@@ -19,10 +24,6 @@ from bizosaas_events.consumer import Apply, Feed, OrderedConsumer
 from bizosaas_events.relay import Relay
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
-from prometheus_client import Gauge
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError
 
 from . import logging, telemetry
 from .commands import CommandHost
@@ -122,9 +123,12 @@ async def _work(
 
 @contextlib.asynccontextmanager
 async def open_platform(
-    name: str, settings: S, migrations: ModuleType | None, stop: asyncio.Event
+    name: str, settings: S, migrations: ModuleType | None, stop: asyncio.Event, *, remember_seconds: int = 0
 ) -> AsyncIterator[Platform[S] | None]:
-    """Migrate and connect, waiting for what is away; None when `stop` came first."""
+    """Migrate and connect, waiting for what is away; None when `stop` came first.
+
+    `remember_seconds` is for the bus: how long it is known who sent a command.
+    """
     url = str(settings.database_url)
     packages = [migrations] if migrations else []
     if not await _wait(
@@ -140,7 +144,9 @@ async def open_platform(
     codec = messages.codec()
     async with (
         asyncpg.create_pool(url, min_size=2, max_size=settings.database_connections, command_timeout=30) as pool,
-        RedisCommandBus(redis, codec, env=settings.env, source=f"{name}-svc", instance=instance) as bus,
+        RedisCommandBus(
+            redis, codec, env=settings.env, source=f"{name}-svc", instance=instance, remember_seconds=remember_seconds
+        ) as bus,
     ):
         store = PostgresEventStore(pool, codec, category=name, source=f"{name}-svc", partitions=settings.partitions)
         yield Platform(settings, instance, pool, redis, bus, store)
