@@ -1,0 +1,1 @@
+"""agent-svc's own tables, beside the event log's."""

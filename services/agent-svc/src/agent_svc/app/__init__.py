@@ -1,0 +1,1 @@
+"""How agent-svc is put together and run."""

@@ -1,0 +1,1 @@
+"""What agent-svc decides, without any I/O."""

@@ -1,0 +1,1 @@
+"""What agent-svc does: commands, the publishing of its catalogue, and the read model of connections."""
