@@ -1,0 +1,53 @@
+"""Writes `.env` from `.env.example` with fresh secrets: `python deploy/env.py`, or `make env`."""
+
+import base64
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from nacl.public import PrivateKey
+
+ROOT = Path(__file__).parents[1]
+SEALING_KEY = "_SEALING_KEY"
+
+
+def filled(example: str) -> str:
+    """The example with a value for every variable that is empty there; what has a value or is commented out stays.
+
+    A name ending in _SEALING_KEY gets a private key, and BIZOS_<the same start>_PUBLIC_KEY its public half.
+    Everything else gets 48 hexadecimal digits, which need no quoting in a URL or a shell.
+    """
+    lines = example.splitlines()
+    empty = [line.removesuffix("=") for line in lines if line.endswith("=") and not line.startswith("#")]
+    values: dict[str, str] = {}
+    for name in empty:
+        if name.endswith(SEALING_KEY):
+            private = PrivateKey.generate()
+            values[name] = _text(private.encode())
+            values[f"BIZOS_{name.removesuffix(SEALING_KEY)}_PUBLIC_KEY"] = _text(private.public_key.encode())
+    for name in empty:
+        values.setdefault(name, secrets.token_hex(24))
+    return "".join(line + values.get(line.removesuffix("="), "") + "\n" for line in lines)
+
+
+def _text(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
+def main() -> int:
+    """Write the file for this user's eyes only, and never over one that is there: its secrets may be in use."""
+    target = ROOT / ".env"
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        print(".env is there already and its secrets may be in use; remove it first if you want new ones", file=sys.stderr)
+        return 1
+    with os.fdopen(descriptor, "w") as file:
+        file.write(filled((ROOT / ".env.example").read_text()))
+    print(".env written: look at BIZOS_ADMIN_EMAIL, BIZOS_ADMIN_PASSWORD and BIZOS_PUBLIC_URL in it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
