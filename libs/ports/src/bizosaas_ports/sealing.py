@@ -12,7 +12,7 @@ from nacl.public import PrivateKey, PublicKey, SealedBox
 
 
 class SealError(ValueError):
-    """The box was not sealed to this key, or is damaged."""
+    """The box was not sealed to this key, or is damaged; or nothing can be sealed to this key."""
 
 
 class SealingKey:
@@ -50,8 +50,14 @@ class SealingKey:
 
 
 def seal(public: bytes, value: bytes) -> bytes:
-    """Seal a value so that only the holder of the private key can read it; another box every time."""
-    return SealedBox(PublicKey(public)).encrypt(value)
+    """Seal a value so that only the holder of the private key can read it; another box every time.
+
+    Raises SealError when `public` is not a key that anything can be sealed to.
+    """
+    try:
+        return SealedBox(PublicKey(public)).encrypt(value)
+    except (CryptoError, TypeError) as error:
+        raise SealError("this is not an X25519 public key") from error
 
 
 def parse_public(text: str) -> bytes:

@@ -1,1 +1,1 @@
-"""The only service that reads or writes credentials."""
+"""secret-svc: the only service that reads or writes credentials."""

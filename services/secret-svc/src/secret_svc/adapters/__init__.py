@@ -1,0 +1,1 @@
+"""What secret-svc is connected to: an encrypted file and the environment, or Vault."""

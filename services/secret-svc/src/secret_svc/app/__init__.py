@@ -1,0 +1,1 @@
+"""How secret-svc is put together and run."""

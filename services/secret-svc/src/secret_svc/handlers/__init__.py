@@ -1,0 +1,1 @@
+"""What secret-svc does on a command, and after an event of its own."""
