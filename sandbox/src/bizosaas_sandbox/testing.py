@@ -9,6 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,17 +53,18 @@ SERVERS: dict[str, Callable[[], Binary]] = {
 
 def pytest_report_header() -> list[str]:
     """Say which servers the tests will meet, before they meet them."""
-    found = []
     contained = {PostgresContainer.name, RedisContainer.name} if containers.wanted() else set()
-    for name, find in SERVERS.items():
+
+    def found(name: str) -> str:
         if name in contained:
-            found.append(f"{name} in a container")
-            continue
+            return f"{name} in a container"
         try:
-            found.append(f"{name} {find()}")
+            return f"{name} {SERVERS[name]()}"
         except UnavailableError as error:
-            found.append(f"no {name}: {error.reason}")
-    return [f"servers: {', '.join(found)}"]
+            return f"no {name}: {error.reason}"
+
+    with ThreadPoolExecutor() as asking:  # each is a program that takes its time to say its version
+        return [f"servers: {', '.join(asking.map(found, SERVERS))}"]
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,6 @@ class Owner:
                 pytest.skip(error.splitlines()[-1])
             raise AssertionError(error)
         self.server = psutil.Process(json.loads(told)[0])
-        time.sleep(0.1)  # so that the server's own workers are there, too
         self.family = psutil.Process(self.process.pid).children(recursive=True)
 
     def ended(self) -> list[psutil.Process]:

@@ -1,7 +1,6 @@
 """What every server offers, whichever program is behind it, and how it fails."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, Self
 
 Say = Callable[[str], None]
@@ -12,11 +11,12 @@ class Server(Protocol):
 
     `start` returns when the server answers, or raises ServerError quoting the end of its log; starting a running
     server changes nothing. `stop` lets it finish and waits for its end; stopping a stopped server changes nothing.
-    The data folder outlives both, so the next start goes on where the last one ended, at the same port.
+    Data outlives both, so the next start goes on where the last one ended, at the same port; what is in memory
+    (oidc-provider) or in a container is forgotten.
     """
 
-    name: str
-    data: Path
+    @property
+    def name(self) -> str: ...
 
     @property
     def version(self) -> str: ...

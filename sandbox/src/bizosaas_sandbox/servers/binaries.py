@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bizosaas_sandbox.servers.base import UnavailableError
@@ -62,6 +63,7 @@ def in_environment(name: str) -> Iterator[Path]:
         yield path
 
 
+@cache
 def version_of(path: Path, *arguments: str, pattern: str = r"(\d+(?:\.\d+)+)") -> str | None:
     """The version a program reports about itself, or None when it cannot be run here."""
     try:

@@ -71,9 +71,13 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 def guard(parent: int) -> None:
     watched: Watched = {}
     pending = b""
-    # A child that was forked without exec may hold the pipe open, so the parent's id is looked at as well.
-    while os.getppid() == parent:
-        if not select.select([0], [], [], 1.0)[0]:
+    while True:
+        # A child that was forked without exec may hold the pipe open, so the parent's id is looked at as well. What
+        # is in the pipe is read in any case: the parent may have died before this process was ready to listen.
+        orphaned = os.getppid() != parent
+        if not select.select([0], [], [], 0 if orphaned else 1.0)[0]:
+            if orphaned:
+                break
             continue
         read = os.read(0, 4096)
         if not read:
