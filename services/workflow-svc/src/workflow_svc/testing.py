@@ -1,17 +1,28 @@
 """Builders, and workflow-svc on memory adapters, for tests here and elsewhere."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
+from temporalio.client import Client
 
-from bizosaas_events import Command, Context, Envelope, Problem, Reply, messages, new_id
+from bizosaas_events import Command, Context, Envelope, Event, Problem, Reply, messages, new_id
 from bizosaas_events.bus import answer, bind
 from bizosaas_events.bus.base import command_envelope
+from bizosaas_events.bus.memory import MemoryCommandBus
 from bizosaas_events.envelope import now
 from bizosaas_events.messages.connector import CallOperation, OperationResult
-from bizosaas_events.messages.workflow import DecideApproval, RequestApproval, StartWorkflow
+from bizosaas_events.messages.workflow import (
+    ApprovalRequested,
+    DecideApproval,
+    RequestApproval,
+    StartWorkflow,
+    WorkflowFinished,
+)
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_ports.access import Role, allows
 from bizosaas_ports.memory import MemoryWorkflows
@@ -19,14 +30,29 @@ from bizosaas_ports.workflow import WorkflowPort
 from bizosaas_runtime.discovery import discover
 
 from . import workflows as package
+from .adapters.activities import Activities
+from .adapters.temporal import Temporal, TemporalWorker, TemporalWorkflows, runtime
 from .domain.approval import digest_of
 from .handlers.commands import HANDLERS
 from .handlers.reactions import WorkflowStarter
 from .workflows._definition import WorkflowDefinition
+from .workflows._steps import approval_id
+
+E = TypeVar("E", bound=Event)
 
 ARGUMENTS = {"id": "17"}
 DIGEST = digest_of(ARGUMENTS)
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def definitions() -> dict[str, WorkflowDefinition]:
+    """The workflows there are, by name."""
+    return discover(package, WorkflowDefinition, key="name")
+
+
+def first_approval(workflow_id: str) -> str:
+    """The id of the first approval that a workflow asks for."""
+    return approval_id(workflow_id, 1)
 
 
 def a_context(
@@ -73,8 +99,7 @@ class MemoryWorkflowService:
         return await self.answer(envelope, command)
 
     async def answer(self, envelope: Envelope, command: Command) -> Reply:
-        definitions = discover(package, WorkflowDefinition, key="name")
-        catalogue = {name: definition.input for name, definition in definitions.items()}
+        catalogue = {name: definition.input for name, definition in definitions().items()}
         handlers = bind(*HANDLERS, store=self.store, catalogue=catalogue)
         return await answer(envelope, command, handlers, category="workflow", allows=allows, handled=self.store.handled)
 
@@ -95,8 +120,10 @@ class MemoryWorkflowService:
 class MemoryConnectorService:
     """What connector-svc is to a workflow: does each idempotency key once. `problems` come first, one a call."""
 
-    done: dict[str, tuple[CallOperation, Context]] = field(default_factory=dict)
+    done: dict[str, tuple[CallOperation, Envelope]] = field(default_factory=dict)
     asked: int = 0
+    secret: str = "what only the vendor knows"
+    """Part of every answer."""
     problems: list[Problem] = field(default_factory=list)
 
     async def answer(self, envelope: Envelope, command: Command) -> Reply:
@@ -106,12 +133,81 @@ class MemoryConnectorService:
         if not isinstance(command, CallOperation):
             raise TypeError(f"{command} is not a call")
         repeated = command.idempotency_key in self.done
-        self.done.setdefault(command.idempotency_key, (command, envelope.context()))
+        self.done.setdefault(command.idempotency_key, (command, envelope))
         result = OperationResult(
-            call_id=f"call-{command.idempotency_key[:8]}", data=msgspec.Raw(b'{"id":"17"}'), repeated=repeated
+            call_id=f"call-{command.idempotency_key[:8]}",
+            data=msgspec.Raw(msgspec.json.encode({"id": "17", "title": self.secret})),
+            repeated=repeated,
         )
         return Reply(command_id=envelope.id, result=msgspec.Raw(msgspec.json.encode(result)))
 
 
 SHORTLY = timedelta(seconds=2) / timedelta(hours=1)
 """A deadline for tests, in hours."""
+
+
+class OnTemporal:
+    """workflow-svc on a real Temporal, with everything else in memory; see `on_temporal`."""
+
+    def __init__(self, temporal: Temporal, client: Client) -> None:
+        self.client = client
+        self.engine = TemporalWorkflows(client, temporal.task_queue)
+        self.service = MemoryWorkflowService(workflows=self.engine)
+        self.connector = MemoryConnectorService()
+        self.delivers = True
+        """Whether events reach Temporal; False holds them back."""
+        bus = MemoryCommandBus(self.service.store.codec)
+        bus.serve("workflow", self.service.answer)
+        bus.serve("connector", self.connector.answer)
+        activities = Activities(bus, self.service.store, now)
+        self._worker = TemporalWorker(temporal, [d.run for d in definitions().values()], activities.all)
+        self._working: asyncio.Task[None] | None = None
+
+    async def start_worker(self) -> None:
+        self._working = asyncio.create_task(self._worker.run())
+
+    async def stop_worker(self) -> None:
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.gather(self._working, return_exceptions=True)
+
+    async def deliver(self) -> None:
+        """Hand events over as they are recorded, until cancelled."""
+        while True:
+            if self.delivers:
+                await self.service.react()
+            await asyncio.sleep(0.05)
+
+    async def seen(self, event: type[E], stream: str, *, seconds: float = 30) -> E:
+        """The first event of a type in a stream, once it is there."""
+        async with asyncio.timeout(seconds):
+            while True:
+                for found in await self.service.events(stream):
+                    if isinstance(found, event):
+                        return found
+                await asyncio.sleep(0.05)
+
+    async def asked(self, workflow_id: str) -> ApprovalRequested:
+        """The first approval that this workflow asks for, once it has."""
+        return await self.seen(ApprovalRequested, f"approval-{first_approval(workflow_id)}")
+
+    async def finished(self, workflow_id: str) -> WorkflowFinished:
+        return await self.seen(WorkflowFinished, f"workflow-{workflow_id}")
+
+    async def decide(self, asked: ApprovalRequested, verdict: Literal["approved", "rejected"]) -> Reply:
+        return await self.service.ask(a_verdict(verdict, asked.approval_id, asked.arguments_digest))
+
+
+@asynccontextmanager
+async def on_temporal(address: str, namespace: str, queue: str) -> AsyncIterator[OnTemporal]:
+    """workflow-svc at work on a Temporal server, on a task queue of its own."""
+    temporal = Temporal(address, namespace=namespace, task_queue=queue, identity="workflow-svc", runtime=runtime())
+    bench = OnTemporal(temporal, await temporal.client(lazy=True))
+    await bench.start_worker()
+    delivering = asyncio.create_task(bench.deliver())
+    try:
+        yield bench
+    finally:
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
+        await bench.stop_worker()

@@ -24,7 +24,7 @@ from bizosaas_ports.workflow import Origin, Verdict, WorkflowUnavailableError
 
 from .payloads import DATA_CONVERTER
 
-CALL_SECONDS = 4.0
+CALL_SECONDS = 3.0
 HEALTH_SECONDS = 1.5
 LONGEST_PAUSE = 5.0
 DRAIN = timedelta(seconds=10)
@@ -120,23 +120,32 @@ class TemporalWorker:
         return self._problem
 
     async def run(self) -> None:
+        """Raises RuntimeError for a workflow that cannot be one, which no waiting would cure."""
         pause = 0.2
         while True:
             try:
                 client = await self._temporal.client(lazy=False)
-                worker = Worker(
-                    client, task_queue=self._temporal.task_queue, workflows=self._workflows,
-                    activities=self._activities, workflow_runner=sandbox(), graceful_shutdown_timeout=DRAIN,
-                )  # fmt: skip
+            except (RPCError, RuntimeError) as error:
+                pause = await self._wait(error, pause)
+                continue
+            worker = Worker(
+                client, task_queue=self._temporal.task_queue, workflows=self._workflows,
+                activities=self._activities, workflow_runner=sandbox(), graceful_shutdown_timeout=DRAIN,
+            )  # fmt: skip
+            try:
                 async with worker:
                     self._problem, pause = "", 0.2
                     _log.info("works for Temporal", address=self._temporal.address, queue=self._temporal.task_queue)
                     await asyncio.Event().wait()
             except (RPCError, RuntimeError) as error:
-                self._problem = f"the worker cannot reach Temporal: {_said(error)}"
-                _log.warning("waiting for Temporal", address=self._temporal.address, error=_said(error))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = await self._wait(error, pause)
+
+    async def _wait(self, error: Exception, pause: float) -> float:
+        """Wait, and say how long to wait the next time."""
+        self._problem = f"the worker cannot reach Temporal: {_said(error)}"
+        _log.warning("waiting for Temporal", address=self._temporal.address, error=_said(error))
+        await asyncio.sleep(pause)
+        return min(pause * 2, LONGEST_PAUSE)
 
 
 def sandbox() -> SandboxedWorkflowRunner:

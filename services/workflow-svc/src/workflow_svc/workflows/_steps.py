@@ -88,7 +88,7 @@ class Steps:
         workflow_id = workflow.info().workflow_id
         deadline = workflow.now() + within
         wanted = ApprovalWanted(
-            approval_id=str(uuid5(NAMESPACE_URL, f"bizosaas:approval:{workflow_id}/{self._asked}")),
+            approval_id=approval_id(workflow_id, self._asked),
             operation=operation, connection_id=connection_id, arguments=arguments, deadline=deadline,
             origin=self._origin,
         )  # fmt: skip
@@ -133,6 +133,11 @@ class Steps:
             heartbeat_timeout=SILENT, retry_policy=RETRIES,
         )  # fmt: skip
         return result
+
+
+def approval_id(workflow_id: str, n: int) -> str:
+    """The id of the nth approval that a workflow asks for: the same in every replay and every reset."""
+    return str(uuid5(NAMESPACE_URL, f"bizosaas:approval:{workflow_id}/{n}"))
 
 
 def reason_of(error: BaseException) -> str:
