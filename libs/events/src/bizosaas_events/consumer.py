@@ -19,9 +19,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from .bus.base import Names
-from .bus.reading import read_streams
-from .bus.redis import BLOCK_MS
+from .bus.reading import Entry, read_streams
 from .envelope import Envelope, from_fields
+from .leases import FencedError, Key, Lease, Leases
+from .outages import OUTAGES
 from .store.base import EventStore
 
 Apply = Callable[[Any, Sequence[Envelope]], Awaitable[None]]
@@ -31,26 +32,9 @@ whatever else it does may happen again after a crash, so it needs an idempotency
 TTL_SECONDS = 5.0
 BATCH = 200
 REPORT_SECONDS = 1.0
-
-_CLAIM = """
-update consumer_partition set owner = $2, fence = fence + 1, until = now() + $3 * interval '1 second'
-where (consumer, category, part) in (
-    select consumer, category, part from consumer_partition
-    where consumer = $1 and until < now() order by random() limit $4 for update skip locked)
-"""
-_RENEW = """update consumer_partition set until = now() + $3 * interval '1 second'
-            where consumer = $1 and owner = $2 and until > now()"""
-_MINE = """select category, part, fence, position from consumer_partition
-           where consumer = $1 and owner = $2 and until > now()"""
-_OTHERS = """select count(distinct owner) from consumer_partition
-             where consumer = $1 and owner <> $2 and until > now()"""
-_REGISTER = """insert into consumer_partition (consumer, category, part)
-               select $1, $2, generate_series(0, $3::int - 1) on conflict do nothing"""
-_RELEASE = """update consumer_partition set until = '-infinity'
-              where consumer = $1 and owner = $2
-              and (category, part) in (select * from unnest($3::text[], $4::int[]))"""
-_CHECKPOINT = """update consumer_partition set position = $6
-                 where consumer = $1 and category = $2 and part = $3 and owner = $4 and fence = $5 and position = $7"""
+BLOCK_MS = 500
+"""How long a read waits at most: partitions that were taken over meanwhile are read from the next read on."""
+LONGEST_PAUSE = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -65,16 +49,18 @@ class Feed(NamedTuple):
 
 @dataclass
 class Held:
-    """A partition this instance holds the lease of."""
+    """A partition this instance holds, and when it may be tried again after a failure."""
 
-    fence: int
-    position: int
-    failed_at: float = 0.0
+    lease: Lease
+    retry_at: float = 0.0
     pause: float = 0.0
 
+    @property
+    def position(self) -> int:
+        return self.lease.position
 
-class FencedError(Exception):
-    """The lease went to another instance; nothing was written."""
+    def wait(self, seconds: float) -> None:
+        self.pause, self.retry_at = seconds, time.monotonic() + seconds
 
 
 class OrderedConsumer:
@@ -90,20 +76,19 @@ class OrderedConsumer:
     ) -> None:  # fmt: skip
         self.name = name
         self.feeds = {feed.category: feed for feed in feeds}
-        self.failing: dict[tuple[str, int], str] = {}
+        self.failing: dict[Key, str] = {}
         self.applied = 0
         self._apply = apply
         self._pool = pool
         self._redis = redis
         self._names = Names(env)
-        self._instance = instance
-        self._ttl = ttl
+        self._leases = Leases(name, instance, pool, ttl=ttl)
         self._batch = batch
-        self._held: dict[tuple[str, int], Held] = {}
-        self._reported: dict[tuple[str, int], int] = {}
+        self._held: dict[Key, Held] = {}
+        self._reported: dict[Key, int] = {}
 
     @property
-    def held(self) -> dict[tuple[str, int], int]:
+    def held(self) -> dict[Key, int]:
         """The partitions this instance holds and how far each has come."""
         return {key: held.position for key, held in self._held.items()}
 
@@ -118,7 +103,8 @@ class OrderedConsumer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._release(list(self._held))
+                await self._leases.release(list(self._held))
+                await self._leases.leave()
 
     async def _steadily(self, part: Callable[[], Awaitable[None]]) -> None:
         pause = 0.1
@@ -132,38 +118,22 @@ class OrderedConsumer:
                 await asyncio.sleep(pause)
 
     async def _register(self) -> None:
-        for feed in self.feeds.values():
-            await self._pool.execute(_REGISTER, self.name, feed.category, feed.partitions)
+        await self._leases.register((feed.category, feed.partitions) for feed in self.feeds.values())
 
     async def _lease(self) -> None:
-        """Keep what is ours, take a fair share of what is free, give back what is above it."""
-        total = sum(feed.partitions for feed in self.feeds.values())
         while True:
-            await self._pool.execute(_RENEW, self.name, self._instance, self._ttl)
-            others = await self._pool.fetchval(_OTHERS, self.name, self._instance)
-            share = -(-total // (others + 1))
-            mine = await self._pool.fetch(_MINE, self.name, self._instance)
-            if len(mine) < share:
-                await self._pool.execute(_CLAIM, self.name, self._instance, self._ttl, share - len(mine))
-                mine = await self._pool.fetch(_MINE, self.name, self._instance)
-            elif len(mine) > share:
-                await self._release([(row["category"], row["part"]) for row in mine[share:]])
-                mine = mine[:share]
-            fences = {(row["category"], row["part"]): row for row in mine}
-            for key in [key for key in self._held if key not in fences]:
-                del self._held[key]
-            for key, row in fences.items():
+            mine, pause = await self._leases.renew()
+            for key in [key for key in self._held if key not in mine]:
+                self._drop(key)
+            for key, lease in mine.items():
                 held = self._held.get(key)
-                if held is None or held.fence != row["fence"]:
-                    self._held[key] = Held(row["fence"], row["position"])
-            await asyncio.sleep(self._ttl / 4)
+                if held is None or held.lease.fence != lease.fence:
+                    self._held[key] = Held(lease)
+            await asyncio.sleep(pause)
 
-    async def _release(self, keys: Sequence[tuple[str, int]]) -> None:
-        for key in keys:
-            self._held.pop(key, None)
-        if keys:
-            categories, parts = zip(*keys, strict=True)
-            await self._pool.execute(_RELEASE, self.name, self._instance, list(categories), list(parts))
+    def _drop(self, key: Key) -> None:
+        self._held.pop(key, None)
+        self.failing.pop(key, None)
 
     async def _report(self) -> None:
         """Say in Redis how far we have come: the relay trims and refills by it."""
@@ -186,21 +156,29 @@ class OrderedConsumer:
 
     async def _consume(self) -> None:
         while True:
-            streams = {}
             now = time.monotonic()
-            for key, held in list(self._held.items()):
-                if now - held.failed_at >= held.pause:
-                    streams[self._names.partition(*key).encode()] = key
+            streams = {
+                self._names.partition(*key).encode(): key for key, held in self._held.items() if now >= held.retry_at
+            }
             if not streams:
                 await asyncio.sleep(0.05)
                 continue
-            wanted = {name: f"{self._held[key].position}-0" for name, key in streams.items() if key in self._held}
+            wanted = {name: f"{self._held[key].position}-0" for name, key in streams.items()}
+            # A shorter wait while a partition is held up, so that it is tried again when its time has come.
             block = BLOCK_MS if len(wanted) == len(self._held) else 50
-            for name, entries in await read_streams(self._redis, wanted, count=self._batch, block_ms=min(block, 500)):
-                key = streams[name]
-                await self._take(key, [from_fields(fields, key[1]) for _, fields in entries])
+            for name, entries in await read_streams(self._redis, wanted, count=self._batch, block_ms=block):
+                await self._take_entries(streams[name], entries)
 
-    async def _take(self, key: tuple[str, int], events: list[Envelope]) -> None:
+    async def _take_entries(self, key: Key, entries: Sequence[Entry]) -> None:
+        try:
+            events = [from_fields(fields, key[1]) for _, fields in entries]
+        except ValueError as error:
+            if (held := self._held.get(key)) is not None:
+                self._hold_up(key, held, f"unreadable entry: {error}")
+            return
+        await self._take(key, events)
+
+    async def _take(self, key: Key, events: list[Envelope]) -> None:
         """Apply a batch, or as much of it as can be; fetch a hole before it from the store."""
         held = self._held.get(key)
         if held is None:
@@ -210,39 +188,36 @@ class OrderedConsumer:
             if store is None:
                 # The relay lays the stream anew from our checkpoint, which this makes it see.
                 self._reported.pop(key, None)
-                held.failed_at, held.pause = time.monotonic(), 0.25
+                held.wait(0.25)
                 return
             events = await store.read(key[1], held.position, self._batch)
         try:
             await self._commit(key, held, events)
-            self.failing.pop(key, None)
-            held.pause = 0.0
         except FencedError:
-            self._held.pop(key, None)
-        except (RedisError, OSError, asyncpg.InterfaceError):
+            self._drop(key)
+        except OUTAGES:
             raise
         except Exception as error:
             # Any bug in `apply` ends here: it must stop its own partition and nothing else.
-            if len(events) > 1:
-                for event in events:
-                    await self._take(key, [event])
-                    if key in self.failing or key not in self._held:
-                        return
+            if len(events) == 1:
+                self._hold_up(key, held, f"{events[0].type} {events[0].id}: {error!r}", error)
                 return
-            held.failed_at, held.pause = time.monotonic(), min(max(held.pause * 2, 0.1), 10.0)
-            self.failing[key] = f"{events[0].type} {events[0].id}: {error!r}"
-            _log.error(
-                "%s cannot apply %s, trying again in %.1f s", self.name, self.failing[key], held.pause, exc_info=error
-            )
+            for event in events:
+                await self._take(key, [event])
+                if key in self.failing or key not in self._held:
+                    return
 
-    async def _commit(self, key: tuple[str, int], held: Held, events: Sequence[Envelope]) -> None:
+    def _hold_up(self, key: Key, held: Held, what: str, error: Exception | None = None) -> None:
+        held.wait(min(max(held.pause * 2, 0.1), LONGEST_PAUSE))
+        self.failing[key] = what
+        _log.error("%s cannot apply %s, trying again in %.1f s", self.name, what, held.pause, exc_info=error)
+
+    async def _commit(self, key: Key, held: Held, events: Sequence[Envelope]) -> None:
         last = events[-1].sequence
         async with self._pool.acquire() as connection, connection.transaction():
-            done = await connection.execute(
-                _CHECKPOINT, self.name, key[0], key[1], self._instance, held.fence, last, held.position
-            )
-            if done != "UPDATE 1":
-                raise FencedError
+            await self._leases.advance(connection, key, held.lease, last)
             await self._apply(connection, events)
-        held.position = last
+        held.lease = held.lease._replace(position=last)
+        held.pause = 0.0
+        self.failing.pop(key, None)
         self.applied += len(events)

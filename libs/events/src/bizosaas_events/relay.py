@@ -81,10 +81,10 @@ class Relay:
         pause = 0.1
         while True:
             try:
+                self._store.appended.clear()
                 idle = await self.step() == 0
                 self.failing_since, pause = None, 0.1
                 if idle:
-                    self._store.appended.clear()
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._store.appended.wait(), IDLE_SECONDS)
             except (RedisError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -165,9 +165,10 @@ class Relay:
             rows = await self._pool.fetch("select part, position from relay_floor")
             return {row["part"]: row["position"] for row in rows}
         if floors != self._floor:
+            parts = sorted(floors)  # two relays that lock the rows in different orders would wait for each other
             await self._pool.execute(
                 "insert into relay_floor select * from unnest($1::int[], $2::bigint[]) "
                 "on conflict (part) do update set position = excluded.position",
-                list(floors), list(floors.values()),
+                parts, [floors[part] for part in parts],
             )  # fmt: skip
         return floors

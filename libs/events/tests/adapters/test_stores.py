@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
+
 from bizosaas_events.chain import Break, verify
 from bizosaas_events.envelope import new_id
 from bizosaas_events.store.base import EventStore, Write
@@ -21,9 +22,7 @@ class TestMemoryEventStore(EventStoreSuite):
 
 
 @pytest.fixture
-def log_url(
-    database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str]
-) -> str:
+def log_url(database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str]) -> str:
     return new_database(template=database_template("event_log", migrate))
 
 

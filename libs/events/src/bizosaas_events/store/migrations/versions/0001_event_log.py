@@ -77,16 +77,23 @@ begin
     return base;
 end $$;
 
--- One row per consumer and partition: who may write (lease, fence) and how far it has come (position).
+-- One row per consumer and partition: whose it is, under which fence, and how far it has come.
 create table consumer_partition (
     consumer text not null,
     category text not null,
     part int not null,
     owner text,
     fence bigint not null default 0,
-    until timestamptz not null default '-infinity',
     position bigint not null default 0,
     primary key (consumer, category, part)
+) with (fillfactor = 50);
+
+-- An owner is alive while it renews this; one row to renew, however many partitions it owns.
+create table consumer_instance (
+    consumer text not null,
+    instance text not null,
+    until timestamptz not null,
+    primary key (consumer, instance)
 ) with (fillfactor = 50);
 
 -- How far each consumer of this log said it has come: the relay refills a lost Redis from here.

@@ -1,0 +1,235 @@
+"""Relay and ordered consumers on a real PostgreSQL and a real Redis: everything arrives, in order, once."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from bizosaas_events.bus.base import Names
+from bizosaas_events.consumer import Feed, OrderedConsumer
+from bizosaas_events.envelope import Envelope, to_fields
+from bizosaas_events.relay import Relay
+from bizosaas_events.store.base import Write
+from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.postgres import PostgresEventStore
+from bizosaas_events.testing.account import CODEC, Deposited, a_context
+
+PARTITIONS = 8
+TTL = 1.0
+
+
+class Deployment:
+    """One service's log, its relay and its consumers, all in this process."""
+
+    def __init__(self, pool: "asyncpg.Pool[Any]", redis: Redis, env: str) -> None:
+        self.pool = pool
+        self.redis = redis
+        self.env = env
+        self.names = Names(env)
+        self.store = PostgresEventStore(pool, CODEC, category="account", source="test", partitions=PARTITIONS)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def fill(self, events: int, streams: int = 40) -> None:
+        """Append so many events, spread over so many streams."""
+        for n in range(streams):
+            version = len(await self.store.load(f"account-{n}"))
+            share = [Deposited(cents=c) for c in range(events // streams)]
+            await self.store.append([Write(f"account-{n}", version, share)], a_context())
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work())
+        self._tasks.append(task)
+        return task
+
+    def relay(self) -> Relay:
+        relay = Relay(self.store, self.pool, self.redis, env=self.env)
+        self.start(relay.run)
+        return relay
+
+    def consumer(self, apply: Any, name: str = "counter", instance: str = "a", *, own: bool = True) -> OrderedConsumer:
+        feed = Feed("account", PARTITIONS, self.store if own else None)
+        return OrderedConsumer(
+            name, [feed], apply, pool=self.pool, redis=self.redis, env=self.env, instance=instance, ttl=TTL, batch=50
+        )
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for done in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(done, Exception):
+                raise done
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+class Seen:
+    """Remembers what it was given, and how often an event came out of order."""
+
+    def __init__(self) -> None:
+        self.positions: dict[int, int] = {}
+        self.count = 0
+        self.violations = 0
+
+    async def __call__(self, connection: object, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            if envelope.sequence != self.positions.get(envelope.partition, 0) + 1:
+                self.violations += 1
+            self.positions[envelope.partition] = envelope.sequence
+            self.count += 1
+
+
+@pytest.fixture
+async def deployment(
+    database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str],
+    redis_url: str, env_name: str,
+) -> AsyncIterator[Deployment]:  # fmt: skip
+    url = new_database(template=database_template("event_log", migrate))
+    redis = Redis.from_url(redis_url)
+    async with asyncpg.create_pool(url, min_size=2, max_size=10) as pool:
+        deployment = Deployment(pool, redis, env_name)
+        try:
+            yield deployment
+        finally:
+            await deployment.close()
+            await redis.aclose()
+
+
+async def test_every_event_is_applied_once_and_in_order(deployment: Deployment) -> None:
+    seen = Seen()
+    await deployment.fill(2000)
+    deployment.relay()
+    deployment.start(deployment.consumer(seen).run)
+    await until(lambda: seen.count >= 2000)
+    await deployment.fill(400)
+    await until(lambda: seen.count >= 2400)
+    assert (seen.count, seen.violations) == (2400, 0)
+
+
+async def test_a_consumer_that_starts_late_gets_what_the_relay_had_trimmed(deployment: Deployment) -> None:
+    early, late, foreign = Seen(), Seen(), Seen()
+    await deployment.fill(2000)
+    deployment.relay()
+    deployment.start(deployment.consumer(early).run)
+    await until(lambda: early.count == 2000)
+    streams = [deployment.names.partition("account", part) for part in range(PARTITIONS)]
+    async with asyncio.timeout(10):
+        while sum([await deployment.redis.xlen(stream) for stream in streams]) > 0:
+            await asyncio.sleep(0.1)
+    deployment.start(deployment.consumer(late, "late").run)
+    deployment.start(deployment.consumer(foreign, "foreign", own=False).run)
+    await until(lambda: late.count >= 2000 and foreign.count >= 2000)
+    await deployment.fill(400)
+    await until(lambda: early.count + late.count + foreign.count >= 7200)
+    assert [(s.count, s.violations) for s in (early, late, foreign)] == [(2400, 0)] * 3
+
+
+async def test_a_flushed_redis_is_refilled_while_everybody_works(deployment: Deployment) -> None:
+    seen = Seen()
+    deployment.relay()
+    deployment.start(deployment.consumer(seen).run)
+    for _ in range(4):
+        await deployment.fill(400)
+        keys = [key async for key in deployment.redis.scan_iter(f"*{deployment.env}*")]
+        if keys:
+            await deployment.redis.delete(*keys)
+    await until(lambda: seen.count >= 1600)
+    await asyncio.sleep(1)
+    assert (seen.count, seen.violations) == (1600, 0)
+
+
+async def test_instances_share_the_partitions_fairly_and_give_them_back(deployment: Deployment) -> None:
+    seen = Seen()
+    first, second = deployment.consumer(seen), deployment.consumer(seen, instance="b")
+    one = deployment.start(first.run)
+    await until(lambda: len(first.held) == PARTITIONS)
+    deployment.start(second.run)
+    await until(lambda: len(first.held) == len(second.held) == PARTITIONS // 2, 5 * TTL)
+    assert not set(first.held) & set(second.held)
+    one.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await one
+    await until(lambda: len(second.held) == PARTITIONS, TTL)
+
+
+async def test_a_partition_goes_on_soon_after_its_process_died(deployment: Deployment) -> None:
+    seen = Seen()
+    dead, survivor = deployment.consumer(seen), deployment.consumer(seen, instance="b")
+    consuming = [deployment.start(dead.run), deployment.start(survivor.run)]
+    deployment.relay()
+    await until(lambda: len(dead.held) == len(survivor.held) == PARTITIONS // 2, 5 * TTL)
+    await deployment.pool.execute(
+        "create function stuck() returns trigger language plpgsql as $$ begin return null; end $$;"
+        "create trigger stuck before update or delete on consumer_instance for each row "
+        "when (old.instance = 'a') execute function stuck();"
+        "create trigger stuck before update on consumer_partition for each row "
+        "when (old.owner = 'a' and new.owner is null) execute function stuck()"
+    )  # from here on the first instance can neither renew nor give back: it is as good as dead
+    consuming[0].cancel()
+    began = time.monotonic()
+    await deployment.fill(400)
+    await until(lambda: seen.count == 400)
+    assert time.monotonic() - began < TTL + 1
+    assert seen.violations == 0
+
+
+async def test_an_event_that_cannot_be_applied_holds_up_only_its_partition(deployment: Deployment) -> None:
+    seen, broken = Seen(), True
+
+    async def apply(connection: object, envelopes: Sequence[Envelope]) -> None:
+        if broken and any(e.subject == "account-7" and e.streamversion == 3 for e in envelopes):
+            raise ZeroDivisionError("a bug")
+        await seen(connection, envelopes)
+
+    consumer = deployment.consumer(apply)
+    deployment.start(consumer.run)
+    deployment.relay()
+    await deployment.fill(400)
+    part = (await deployment.store.load("account-7"))[0].partition
+    position = (await deployment.store.load("account-7"))[2].sequence
+    rest = 400 - len(await deployment.store.read(part, position - 1, 1000))
+    await until(lambda: bool(consumer.failing) and seen.count >= rest)
+    assert list(consumer.failing) == [("account", part)]
+    assert "account.account.deposited.v1" in consumer.failing["account", part]
+    assert "a bug" in consumer.failing["account", part]
+    assert consumer.held["account", part] == position - 1
+    assert seen.count == rest
+    broken = False
+    await until(lambda: seen.count == 400)
+    assert (consumer.failing, seen.violations) == ({}, 0)
+
+
+async def test_an_entry_that_is_no_event_holds_up_only_its_partition(deployment: Deployment) -> None:
+    seen = Seen()
+    await deployment.fill(400)
+    part = (await deployment.store.load("account-7"))[0].partition
+    await deployment.redis.xadd(deployment.names.partition("account", part), {"garbage": b"\xff"}, id="1-0")
+    consumer = deployment.consumer(seen)
+    deployment.start(consumer.run)
+    deployment.relay()
+    elsewhere = 400 - len(await deployment.store.read(part, 0, 1000))
+    await until(lambda: seen.count == elsewhere)
+    await until(lambda: ("account", part) in consumer.failing)
+
+
+async def test_the_relay_takes_an_entry_out_of_turn_for_what_it_is(deployment: Deployment) -> None:
+    """Whatever stands in a stream, the relay neither repeats a position nor leaves one out."""
+    await deployment.fill(400)
+    relay = Relay(deployment.store, deployment.pool, deployment.redis, env=deployment.env)
+    while await relay.step():
+        pass
+    for head in await deployment.store.heads():
+        entries = await deployment.redis.xrange(deployment.names.partition("account", head.partition))
+        assert [entry_id for entry_id, _ in entries] == [f"{n}-0".encode() for n in range(1, head.position + 1)]
+        stored = await deployment.store.read(head.partition, 0, 1000)
+        encoded = [{k: v if isinstance(v, bytes) else v.encode() for k, v in to_fields(e).items()} for e in stored]
+        assert [{k.decode(): v for k, v in fields.items()} for _, fields in entries] == encoded
