@@ -78,6 +78,8 @@ class OrderedConsumer:
         self.feeds = {feed.category: feed for feed in feeds}
         self.failing: dict[Key, str] = {}
         self.applied = 0
+        self.committed: Callable[[], None] = lambda: None
+        """Called after each commit, such as to wake whoever waits for what was written."""
         self._apply = apply
         self._pool = pool
         self._redis = redis
@@ -221,3 +223,4 @@ class OrderedConsumer:
         held.pause = 0.0
         self.failing.pop(key, None)
         self.applied += len(events)
+        self.committed()
