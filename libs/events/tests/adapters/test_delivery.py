@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
 
 from bizosaas_events.bus.base import Names
+from bizosaas_events.bus.reading import Entry
 from bizosaas_events.consumer import Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope, to_fields
 from bizosaas_events.relay import Relay
@@ -18,6 +19,7 @@ from bizosaas_events.store.base import Write
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.account import CODEC, Deposited, a_context
+from bizosaas_events.testing.waiting import until
 
 PARTITIONS = 8
 TTL = 1.0
@@ -63,13 +65,6 @@ class Deployment:
         for done in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(done, Exception):
                 raise done
-
-
-async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 class Seen:
@@ -122,9 +117,11 @@ async def test_a_consumer_that_starts_late_gets_what_the_relay_had_trimmed(deplo
     deployment.start(deployment.consumer(early).run)
     await until(lambda: early.count == 2000)
     streams = [deployment.names.partition("account", part) for part in range(PARTITIONS)]
-    async with asyncio.timeout(10):
-        while sum([await deployment.redis.xlen(stream) for stream in streams]) > 0:
-            await asyncio.sleep(0.1)
+
+    async def trimmed() -> bool:
+        return sum([await deployment.redis.xlen(stream) for stream in streams]) == 0
+
+    await until(trimmed, what="everything that all consumers had is trimmed")
     deployment.start(deployment.consumer(late, "late").run)
     deployment.start(deployment.consumer(foreign, "foreign", own=False).run)
     await until(lambda: late.count >= 2000 and foreign.count >= 2000)
@@ -228,7 +225,8 @@ async def test_the_relay_takes_an_entry_out_of_turn_for_what_it_is(deployment: D
     while await relay.step():
         pass
     for head in await deployment.store.heads():
-        entries = await deployment.redis.xrange(deployment.names.partition("account", head.partition))
+        stream = deployment.names.partition("account", head.partition)
+        entries = cast("list[Entry]", await deployment.redis.xrange(stream))
         assert [entry_id for entry_id, _ in entries] == [f"{n}-0".encode() for n in range(1, head.position + 1)]
         stored = await deployment.store.read(head.partition, 0, 1000)
         encoded = [{k: v if isinstance(v, bytes) else v.encode() for k, v in to_fields(e).items()} for e in stored]
