@@ -1,1 +1,1 @@
-"""Connections to external systems, their OAuth flows and every call made through them."""
+"""connector-svc: connections to external systems, their OAuth flows, and every call made through them."""

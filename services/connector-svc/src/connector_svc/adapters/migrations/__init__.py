@@ -1,0 +1,1 @@
+"""connector-svc's own tables, beside the event log's."""

@@ -1,0 +1,1 @@
+"""How connector-svc is put together and run."""

@@ -1,0 +1,1 @@
+"""What connector-svc decides: pure."""

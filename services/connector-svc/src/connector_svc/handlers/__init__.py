@@ -1,0 +1,1 @@
+"""What connector-svc does: commands, reactions and questions."""
