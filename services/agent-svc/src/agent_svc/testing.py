@@ -16,12 +16,13 @@ from bizosaas_events.messages.connector import CallOperation, OperationResult
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_ports.access import Role, allows
 from bizosaas_ports.agent import AgentDefinition, AgentPort
+from bizosaas_ports.capabilities import operations
 from bizosaas_ports.cms import Content, ContentPage
 from bizosaas_ports.model import ModelPort
 
 from .adapters.engine import TapedEngine
 from .adapters.memory import LoopAgents, MemoryConnections, MemoryLedger
-from .adapters.models.scripted import ScriptedModel
+from .adapters.models.scripted import ScriptedModel, fill
 from .adapters.tools import ToolGate
 from .domain.gate import Connection, Grant
 from .handlers.commands import HANDLERS
@@ -92,10 +93,13 @@ class StandInConnector:
         )
         return Reply(command_id=envelope.id, result=msgspec.Raw(msgspec.json.encode(result)))
 
-    def _do(self, command: CallOperation, tenant: str) -> Content | ContentPage:
+    def _do(self, command: CallOperation, tenant: str) -> object:
         if command.operation == "cms.list_content":
             items = [Content(id=str(n), title=t, status="published", url="") for n, t in enumerate(self.titles)]
             return ContentPage(items=items, total=len(items))
+        if command.operation != "cms.create_draft":
+            schema = msgspec.json.schema(operations()[command.operation].result)
+            return fill(schema, [command.arguments], schema)
         self.drafts.setdefault(command.idempotency_key, (tenant, command.arguments))
         n = 100 + list(self.drafts).index(command.idempotency_key)
         return Content(
