@@ -1,10 +1,11 @@
 """Builders, and workflow-svc on memory adapters, for tests here and elsewhere."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -27,11 +28,10 @@ from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_ports.access import Role, allows
 from bizosaas_ports.memory import MemoryWorkflows
 from bizosaas_ports.workflow import WorkflowPort
-from bizosaas_runtime.discovery import discover
 
-from . import workflows as package
 from .adapters.activities import Activities
 from .adapters.temporal import Temporal, TemporalWorker, TemporalWorkflows, runtime
+from .app.bootstrap import definitions
 from .domain.approval import digest_of
 from .handlers.commands import HANDLERS
 from .handlers.reactions import WorkflowStarter
@@ -43,11 +43,6 @@ E = TypeVar("E", bound=Event)
 ARGUMENTS = {"id": "17"}
 DIGEST = digest_of(ARGUMENTS)
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-def definitions() -> dict[str, WorkflowDefinition]:
-    """The workflows there are, by name."""
-    return discover(package, WorkflowDefinition, key="name")
 
 
 def first_approval(workflow_id: str) -> str:
@@ -89,6 +84,7 @@ class MemoryWorkflowService:
         default_factory=lambda: MemoryEventStore(messages.codec(), category="workflow", source="workflow-svc")
     )
     workflows: WorkflowPort = field(default_factory=MemoryWorkflows)
+    definitions: dict[str, WorkflowDefinition] = field(default_factory=definitions)
     reacted: dict[int, int] = field(default_factory=dict)
     """How far `react` has come, by partition; forget it, and everything is delivered again."""
 
@@ -99,7 +95,7 @@ class MemoryWorkflowService:
         return await self.answer(envelope, command)
 
     async def answer(self, envelope: Envelope, command: Command) -> Reply:
-        catalogue = {name: definition.input for name, definition in definitions().items()}
+        catalogue = {name: definition.input for name, definition in self.definitions.items()}
         handlers = bind(*HANDLERS, store=self.store, catalogue=catalogue)
         return await answer(envelope, command, handlers, category="workflow", allows=allows, handled=self.store.handled)
 
@@ -149,10 +145,10 @@ SHORTLY = timedelta(seconds=2) / timedelta(hours=1)
 class OnTemporal:
     """workflow-svc on a real Temporal, with everything else in memory; see `on_temporal`."""
 
-    def __init__(self, temporal: Temporal, client: Client) -> None:
+    def __init__(self, temporal: Temporal, client: Client, more: Mapping[str, WorkflowDefinition]) -> None:
         self.client = client
         self.engine = TemporalWorkflows(client, temporal.task_queue)
-        self.service = MemoryWorkflowService(workflows=self.engine)
+        self.service = MemoryWorkflowService(workflows=self.engine, definitions=definitions() | dict(more))
         self.connector = MemoryConnectorService()
         self.delivers = True
         """Whether events reach Temporal; False holds them back."""
@@ -160,7 +156,8 @@ class OnTemporal:
         bus.serve("workflow", self.service.answer)
         bus.serve("connector", self.connector.answer)
         activities = Activities(bus, self.service.store, now)
-        self._worker = TemporalWorker(temporal, [d.run for d in definitions().values()], activities.all)
+        workflows = [definition.run for definition in self.service.definitions.values()]
+        self._worker = TemporalWorker(temporal, workflows, activities.all)
         self._working: asyncio.Task[None] | None = None
 
     async def start_worker(self) -> None:
@@ -199,10 +196,12 @@ class OnTemporal:
 
 
 @asynccontextmanager
-async def on_temporal(address: str, namespace: str, queue: str) -> AsyncIterator[OnTemporal]:
-    """workflow-svc at work on a Temporal server, on a task queue of its own."""
+async def on_temporal(
+    address: str, namespace: str, queue: str, more: Mapping[str, WorkflowDefinition] = MappingProxyType({})
+) -> AsyncIterator[OnTemporal]:
+    """workflow-svc at work on a Temporal server, on a task queue of its own; `more`: workflows of the test's own."""
     temporal = Temporal(address, namespace=namespace, task_queue=queue, identity="workflow-svc", runtime=runtime())
-    bench = OnTemporal(temporal, await temporal.client(lazy=True))
+    bench = OnTemporal(temporal, await temporal.client(lazy=True), more)
     await bench.start_worker()
     delivering = asyncio.create_task(bench.deliver())
     try:

@@ -13,7 +13,7 @@ from temporalio.workflow import NondeterminismError
 
 from workflow_svc.adapters.payloads import DATA_CONVERTER
 from workflow_svc.adapters.temporal import sandbox
-from workflow_svc.testing import definitions
+from workflow_svc.app.bootstrap import definitions
 
 HISTORIES = {file.stem: file.read_text() for file in sorted((Path(__file__).parent / "histories").glob("*.json"))}
 

@@ -28,6 +28,8 @@ CALL_SECONDS = 3.0
 HEALTH_SECONDS = 1.5
 LONGEST_PAUSE = 5.0
 DRAIN = timedelta(seconds=10)
+HANDED_OVER = timedelta(seconds=3)
+"""A workflow whose worker has been killed goes on at another after so long; Temporal's default is 10 s."""
 # Checked once to be free of effects, so that not every workflow gets a copy of its own; a workflow's own file is
 # loaded anew and held to Temporal's rules.
 PASSED_THROUGH = ("msgspec", "bizosaas_ports", "workflow_svc.workflows._steps", "workflow_svc.workflows._definition")
@@ -131,6 +133,7 @@ class TemporalWorker:
             worker = Worker(
                 client, task_queue=self._temporal.task_queue, workflows=self._workflows,
                 activities=self._activities, workflow_runner=sandbox(), graceful_shutdown_timeout=DRAIN,
+                sticky_queue_schedule_to_start_timeout=HANDED_OVER,
             )  # fmt: skip
             try:
                 async with worker:

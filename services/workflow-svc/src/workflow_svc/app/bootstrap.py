@@ -20,19 +20,24 @@ from .settings import Settings
 @asynccontextmanager
 async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
     settings, store = platform.settings, platform.store
-    definitions = discover(workflows, WorkflowDefinition, key="name")
+    known = definitions()
     temporal = Temporal(
         settings.temporal_address, namespace=settings.temporal_namespace, task_queue=f"{settings.env}-workflow",
         identity=platform.instance, runtime=runtime(),
     )  # fmt: skip
     engine = TemporalWorkflows(await temporal.client(lazy=True), temporal.task_queue)
     activities = Activities(platform.bus, store, now)
-    worker = TemporalWorker(temporal, [definition.run for definition in definitions.values()], activities.all)
+    worker = TemporalWorker(temporal, [definition.run for definition in known.values()], activities.all)
     starter = WorkflowStarter(store, engine)
-    catalogue = {name: definition.input for name, definition in definitions.items()}
+    catalogue = {name: definition.input for name, definition in known.items()}
     yield Service(
         bind(*HANDLERS, store=store, catalogue=catalogue),
         consumers={starter.name: ([store.category], starter.apply)},
         tasks=[worker.run],
         checks={"temporal": engine.problem, "temporal worker": worker.problem},
     )
+
+
+def definitions() -> dict[str, WorkflowDefinition]:
+    """The workflows there are, by name: one per file of `workflows/`."""
+    return discover(workflows, WorkflowDefinition, key="name")
