@@ -1,1 +1,1 @@
-"""The append-only journal of every event of every service."""
+"""audit-svc: the append-only journal of every event of every service."""

@@ -1,0 +1,1 @@
+"""What audit-svc is connected to: its journal in PostgreSQL."""

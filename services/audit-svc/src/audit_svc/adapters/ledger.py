@@ -1,0 +1,102 @@
+"""The journal in PostgreSQL: entries are copied in, and a trigger refuses to change or delete one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from bizosaas_events import Envelope
+from bizosaas_events.chain import GENESIS
+
+from ..domain.chain import extend
+from ..domain.entry import Entry, Head
+from ..domain.ports import Cursor, Filters
+
+_COLUMNS = (
+    "category", "part", "position", "id", "type", "subject", "version", "tenant", "at", "source", "actor", "role",
+    "correlation", "causation", "traceparent", "data", "meta", "hash",
+)  # fmt: skip
+_SELECT = f"select {', '.join(_COLUMNS)} from entry"
+_MOVE_HEAD = """insert into chain_head (category, part, position, hash) values ($1, $2, $3, $4)
+                on conflict (category, part) do update set position = excluded.position, hash = excluded.hash"""
+
+# A walk over the primary key, one step per chain: `select distinct` would read the whole journal.
+_HEADS = """
+with recursive chain as (
+    (select category, part from entry order by category, part limit 1)
+    union all
+    select next.category, next.part from chain cross join lateral (
+        select category, part from entry where (category, part) > (chain.category, chain.part)
+        order by category, part limit 1
+    ) next
+)
+select category, part, coalesce(head.position, 0) as position, head.hash
+from chain full join chain_head head using (category, part) order by category, part
+"""
+
+
+class PostgresLedger:
+    """See `Ledger`."""
+
+    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
+        self._pool = pool
+
+    async def record(self, connection: Any, category: str, envelopes: Sequence[Envelope]) -> None:
+        part = envelopes[0].partition
+        # The consumer's checkpoint, updated before us in this transaction, keeps anybody else out of this chain.
+        row = await connection.fetchrow(
+            "select position, hash from chain_head where category = $1 and part = $2", category, part
+        )
+        head = Head(category, part, row["position"], row["hash"]) if row else Head(category, part, 0, GENESIS)
+        entries = extend(head, envelopes)
+        if entries:
+            rows = [_row(category, entry) for entry in entries]
+            await connection.copy_records_to_table("entry", records=rows, columns=_COLUMNS)
+            await connection.execute(_MOVE_HEAD, category, part, entries[-1].envelope.sequence, entries[-1].hash)
+
+    async def page(self, tenant: str, filters: Filters, before: Cursor | None, limit: int) -> list[Envelope]:
+        conditions, values = ["tenant = $1"], [tenant]  # type: tuple[list[str], list[Any]]
+        for column, value in (("subject", filters.subject), ("actor", filters.actor),
+                              ("correlation", filters.correlation_id)):  # fmt: skip
+            if value:
+                values.append(value)
+                conditions.append(f"{column} = ${len(values)}")
+        if before is not None:
+            values += before
+            conditions.append(f"(at, id) < (${len(values) - 1}, ${len(values)})")
+        query = f"{_SELECT} where {' and '.join(conditions)} order by at desc, id desc limit {limit:d}"
+        return [_envelope(row) for row in await self._pool.fetch(query, *values)]
+
+    async def stream(self, category: str, subject: str, after_version: int, limit: int) -> list[Envelope]:
+        query = f"{_SELECT} where subject = $1 and version > $2 and category = $3 order by version limit $4"
+        return [_envelope(row) for row in await self._pool.fetch(query, subject, after_version, category, limit)]
+
+    async def of_types(self, subjects: Sequence[str], types: Sequence[str]) -> list[Envelope]:
+        query = f"{_SELECT} where subject = any($1) and type = any($2) order by subject, version"
+        return [_envelope(row) for row in await self._pool.fetch(query, subjects, types)]
+
+    async def heads(self) -> list[Head]:
+        rows = await self._pool.fetch(_HEADS)
+        return [Head(row["category"], row["part"], row["position"], row["hash"] or GENESIS) for row in rows]
+
+    async def entries(self, category: str, partition: int, after: int, limit: int) -> list[Entry]:
+        query = f"{_SELECT} where category = $1 and part = $2 and position > $3 order by position limit $4"
+        rows = await self._pool.fetch(query, category, partition, after, limit)
+        return [Entry(_envelope(row), row["meta"], row["hash"]) for row in rows]
+
+
+def _row(category: str, entry: Entry) -> tuple[Any, ...]:
+    e = entry.envelope
+    return (
+        category, e.partition, e.sequence, e.id, e.type, e.subject, e.streamversion, e.tenantid, e.time, e.source,
+        e.actorid, e.actorrole, e.correlationid, e.causationid, e.traceparent, e.data, entry.meta, entry.hash,
+    )  # fmt: skip
+
+
+def _envelope(row: asyncpg.Record) -> Envelope:
+    return Envelope(
+        id=str(row["id"]), source=row["source"], type=row["type"], subject=row["subject"], time=row["at"],
+        tenantid=row["tenant"], actorid=row["actor"], actorrole=row["role"], correlationid=row["correlation"],
+        causationid=row["causation"], traceparent=row["traceparent"], partition=row["part"], sequence=row["position"],
+        streamversion=row["version"], data=row["data"],
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""audit-svc's own tables, beside the event log's."""

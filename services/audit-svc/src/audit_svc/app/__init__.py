@@ -1,0 +1,1 @@
+"""How audit-svc is put together and run."""
