@@ -111,17 +111,19 @@ class Story:
         """A platform admin creates the tenant acme; a tenant user may not add a connection."""
         keys = self.world.keys
         root = Client(self.world.url).sign_in(keys["BIZOS_ADMIN_EMAIL"], keys["BIZOS_ADMIN_PASSWORD"])
+        emails = self.found["emails"] = {"root": keys["BIZOS_ADMIN_EMAIL"]}
         self.people["root"] = root
         name = secrets.token_hex(3)
         platform_admin = f"petra-{name}@bizos.test"
         self._do(
             root, "POST", "/v1/tenants/platform/members", _person("Petra Platform", platform_admin, "platform_admin")
         )
+        emails["petra"] = platform_admin
         petra = self.people["petra"] = Client(self.world.url).sign_in(platform_admin, PASSWORD)
         made = self._do(petra, "POST", "/v1/tenants", {"slug": f"acme-{name}", "name": "Acme"})
         tenant = self.found["tenant"] = made["id"]
         for key, person, role in (("ada", "Ada Admin", "tenant_admin"), ("uma", "Uma User", "tenant_user")):
-            email = f"{key}-{name}@acme.test"
+            email = emails[key] = f"{key}-{name}@acme.test"
             self._do(petra, "POST", f"/v1/tenants/{tenant}/members", _person(person, email, role))
             self.people[key] = Client(self.world.url).sign_in(email, PASSWORD)
         self.feed = Feed(Client(self.world.url, self._token("ada")))

@@ -1,0 +1,136 @@
+"""Servers go away and come back: a clear answer meanwhile, recovery without a restart, nothing accepted and lost."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bizosaas_cli.story import Story
+from bizosaas_cli.testing import Platform
+from bizosaas_sandbox.servers.process import ProcessServer
+
+pytestmark = pytest.mark.e2e
+
+
+def eventually(look: Callable[[], Any], seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found or time.monotonic() > end:
+            return found
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def pids(platform: Platform, played: Story) -> Iterator[None]:
+    """No service may end over an outage."""
+    before = {name: service.pid for name, service in platform.machine.services.items()}
+    yield
+    assert {name: service.pid for name, service in platform.machine.services.items()} == before
+
+
+def server(platform: Platform, name: str) -> ProcessServer:
+    return next(server for server in platform.machine.servers if server.name == name)
+
+
+def rename(story: Story, label: str) -> int:
+    """Change something and wait for its outcome; the status."""
+    ada, path = story.people["ada"], f"/v1/connections/{story.found['blog']}"
+    etag = ada.send("GET", path).headers.get("ETag", "")
+    return ada.send("PATCH", path, {"label": label}, If_Match=etag, Prefer="wait=10").status_code
+
+
+@pytest.mark.usefixtures("pids")
+def test_redis_is_killed_and_comes_back(platform: Platform, played: Story) -> None:
+    ada = played.people["ada"]
+    redis = server(platform, "Redis")
+    redis.kill()
+    try:
+        refused = ada.send("POST", "/v1/workflows", {"name": "content_approval", "input": {}})
+        assert refused.status_code == 503
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert refused.headers["Content-Type"].startswith("application/problem+json")
+    finally:
+        redis.start()
+
+    assert eventually(lambda: rename(played, "After Redis") == 200)
+    assert eventually(lambda: ada.ask("GET", f"/v1/connections/{played.found['blog']}")["label"] == "After Redis")
+
+
+@pytest.mark.usefixtures("pids")
+def test_redis_forgets_everything_and_is_refilled(platform: Platform, played: Story) -> None:
+    redis = server(platform, "Redis")
+    redis.flushall()  # type: ignore[attr-defined]  # it is a Redis
+
+    keys = platform.machine.keys
+    ada = eventually(lambda: _signed_in(played, keys))
+    assert ada, "sessions are gone with Redis: people sign in again"
+    assert eventually(lambda: rename(played, "After a flush") == 200)
+    assert eventually(
+        lambda: played.people["ada"].ask("GET", f"/v1/connections/{played.found['blog']}")["label"] == "After a flush"
+    )
+    assert eventually(lambda: _journalled(played, "After a flush"))
+
+
+@pytest.mark.usefixtures("pids")
+def test_postgresql_stops_at_once_and_comes_back(platform: Platform, played: Story) -> None:
+    ada = played.people["ada"]
+    postgres = server(platform, "PostgreSQL")
+    postgres.kill()
+    try:
+        refused = ada.send("GET", "/v1/connections")
+        assert refused.status_code == 503
+        assert int(refused.headers["Retry-After"]) >= 1
+        accepted = ada.send(
+            "POST", f"/v1/connections/{played.found['blog']}/calls",
+            {"operation": "cms.create_draft", "arguments": {"title": "Written while PostgreSQL was away", "body": "<p>x</p>"}},
+        )  # fmt: skip
+        assert accepted.status_code in (202, 503)
+    finally:
+        postgres.start()
+
+    assert eventually(lambda: rename(played, "After PostgreSQL") == 200)
+    if accepted.status_code == 202:
+        assert eventually(lambda: len(played._posts("Written while PostgreSQL was away")) == 1)
+
+
+@pytest.mark.usefixtures("pids")
+def test_temporal_goes_away_and_what_was_asked_for_meanwhile_happens_after(platform: Platform, played: Story) -> None:
+    uma, ada = played.people["uma"], played.people["ada"]
+    temporal = server(platform, "Temporal")
+    temporal.kill()
+    try:
+        asked = {
+            "name": "content_approval",
+            "input": {"connection_id": played.found["blog"], "content_id": played.found["content"]},
+        }
+        started = uma.ask("POST", "/v1/workflows", asked, Prefer="wait=10")
+    finally:
+        temporal.start()
+
+    def pending() -> list[Any]:
+        items = ada.ask("GET", "/v1/approvals?status=pending")["items"]
+        return [approval for approval in items if approval["workflow_id"] == started["id"]]
+
+    assert eventually(pending), "the workflow started when Temporal was back"
+
+
+def _signed_in(story: Story, keys: dict[str, str]) -> bool:
+    """Everybody of the story signs in again."""
+    from bizosaas_cli.client import Client, ProblemError
+    from bizosaas_cli.story import PASSWORD
+
+    try:
+        for person, client in list(story.people.items()):
+            email = story.found["emails"][person]
+            password = keys["BIZOS_ADMIN_PASSWORD"] if person == "root" else PASSWORD
+            story.people[person] = Client(client.url).sign_in(email, password)
+    except ProblemError:
+        return False
+    return True
+
+
+def _journalled(story: Story, label: str) -> bool:
+    entries = story.people["ada"].ask("GET", "/v1/audit/history?limit=20")["entries"]
+    return any(label in entry["words"] for entry in entries)

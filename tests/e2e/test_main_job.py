@@ -1,0 +1,162 @@
+"""The main job, and what must hold of the whole platform after it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from bizosaas_cli.machine import SERVICES
+from bizosaas_cli.story import PASSWORD, Story
+from bizosaas_cli.testing import Platform
+
+pytestmark = pytest.mark.e2e
+
+
+def test_the_story_holds(played: Story) -> None:
+    assert {"tenant", "blog", "vendor", "content"} <= played.found.keys()
+
+
+async def everything_in_postgres(platform: Platform) -> dict[str, str]:
+    """Every value of every table of every service, by service and table, as text; bytes as the text they hold."""
+    found: dict[str, str] = {}
+    for service in SERVICES:
+        connection = await asyncpg.connect(platform.machine.services[service].settings["BIZOS_DATABASE_URL"])
+        try:
+            tables = await connection.fetch("select tablename from pg_tables where schemaname = 'public'")
+            for (table,) in tables:
+                rows = await connection.fetch(f'select * from "{table}"')
+                found[f"{service} {table}"] = "\n".join(text_of(value) for row in rows for value in row)
+        finally:
+            await connection.close()
+    return found
+
+
+async def everything_in_redis(platform: Platform) -> str:
+    """Every value of every key, as text."""
+    redis = Redis.from_url(platform.machine.servers[1].url)
+    parts: list[str] = []
+    async for key in redis.scan_iter(count=1000):
+        kind = await redis.type(key)
+        value: Any = b""
+        if kind == b"stream":
+            value = await redis.xrange(key)
+        elif kind == b"string":
+            value = await redis.get(key)
+        elif kind == b"hash":
+            value = await redis.hgetall(key)
+        parts.append(f"{text_of(key)} {value!r}")
+    await redis.aclose()
+    return "\n".join(parts)
+
+
+def text_of(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+async def credentials(platform: Platform) -> dict[str, str]:
+    keys = platform.machine.keys
+    return {
+        "application password": platform.blog.auth()[1],
+        "application password without its spaces": platform.blog.auth()[1].replace(" ", ""),
+        "member's password": PASSWORD,
+        "admin's password": keys["BIZOS_ADMIN_PASSWORD"],
+        "OAuth client secret": platform.vendor.client_secret,
+        **{name: value for name, value in keys.items() if name.endswith(("SEALING_KEY", "MASTER_KEY"))},
+    }
+
+
+def logs_of(platform: Platform) -> str:
+    return "\n".join(service.log.read_text(errors="replace") for service in platform.machine.services.values())
+
+
+async def test_no_credential_stands_in_clear_in_a_table_a_stream_a_log_or_the_secret_store(
+    platform: Platform, played: Story
+) -> None:
+    tables = await everything_in_postgres(platform)
+    places = {**tables, "Redis": await everything_in_redis(platform), "the logs": logs_of(platform)}
+    files = [path for path in platform.machine.data.glob("secrets*") if path.is_file()]
+    places |= {path.name: path.read_text(errors="replace") for path in files}
+
+    found = [
+        (name, place)
+        for name, value in (await credentials(platform)).items()
+        for place, text in places.items()
+        if value in text
+    ]
+
+    assert found == []
+    assert len(tables) > 7 * 5, "the scan looked at every table"
+
+
+async def test_no_external_data_is_kept_in_a_table(platform: Platform) -> None:
+    """What a list of posts brought to the agent is gone when its run has ended."""
+    marker = "externalonly4711"
+    post = {"title": f"About {marker}", "content": f"<p>{marker}</p>", "status": "publish"}
+    made = httpx.post(f"{platform.blog.url}/wp-json/wp/v2/posts", json=post, auth=platform.blog.auth(), timeout=20)
+    assert made.status_code == 201
+    story = platform.story()
+    story.sign_up()
+    story.connect()
+    listed = story._call(story.people["ada"], story.found["blog"], "cms.list_content", {"search": marker})
+    assert marker in str(listed["result"]["data"]), "the caller is given the data"
+    story.write()
+
+    found = [place for place, text in (await everything_in_postgres(platform)).items() if marker in text]
+
+    assert found == []
+
+
+async def test_another_tenants_objects_are_as_if_they_did_not_exist(platform: Platform, played: Story) -> None:
+    stranger = platform.story()
+    stranger.sign_up()
+    eve = stranger.people["ada"]
+
+    for path in (f"/v1/connections/{played.found['blog']}", f"/v1/connections/{played.found['blog']}/calls"):
+        assert eve.send("GET", path).status_code == 404, path
+    assert eve.ask("GET", "/v1/connections")["items"] == []
+    call = {"operation": "cms.list_content", "arguments": {}}
+    refused = eve.send("POST", f"/v1/connections/{played.found['blog']}/calls", call, Prefer="wait=10")
+    assert refused.status_code == 404
+    unknown = eve.send("POST", "/v1/connections/0192aaaa-0000-7000-8000-000000000000/calls", call, Prefer="wait=10")
+    assert unknown.status_code == 404
+    state = eve.send("GET", f"/v1/audit/state/connection/{played.found['blog']}?at=2099-01-01T00:00:00Z")
+    assert state.status_code == 404 or state.json()["state"] is None
+    words = [entry["words"] for entry in eve.ask("GET", "/v1/audit/history?limit=200")["entries"]]
+    assert not any("Company blog" in sentence for sentence in words)
+
+
+def test_every_service_is_ready_and_measures_itself(platform: Platform, played: Story) -> None:
+    for service in platform.machine.services.values():
+        assert httpx.get(f"{service.url}/readyz", timeout=5).status_code == 200, service.name
+        assert "bizos_" in httpx.get(f"{service.url}/metrics", timeout=5).text, service.name
+
+
+def test_the_killed_service_was_the_only_one_started_again(platform: Platform, played: Story) -> None:
+    assert set(platform.machine.restarts) == {"connector-svc"}
+
+
+def test_logs_are_json_and_without_errors(platform: Platform, played: Story) -> None:
+    import json
+
+    lines = [
+        line for service in platform.machine.services.values() for line in Path(service.log).read_text().splitlines()
+    ]
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+
+    assert len(records) == len([line for line in lines if line.strip()]), "every line is one JSON object"
+    assert [r for r in records if r["level"] in ("error", "critical")] == []
+
+
+async def test_one_trace_leads_from_the_request_to_what_it_caused(platform: Platform, played: Story) -> None:
+    connection = await asyncpg.connect(platform.machine.services["audit-svc"].settings["BIZOS_DATABASE_URL"])
+    try:
+        await asyncio.sleep(0)
+        rows = await connection.fetch("select * from entry where type = 'connector.call.succeeded.v1' limit 1")
+    finally:
+        await connection.close()
+    assert rows
+    assert "00-" in " ".join(text_of(value) for value in rows[0])
