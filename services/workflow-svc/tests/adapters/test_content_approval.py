@@ -119,13 +119,24 @@ async def test_a_vendor_that_is_down_is_tried_again_under_the_same_key(bench: On
     assert (bench.connector.asked, list(bench.connector.done)) == (3, [first_approval(id)])
 
 
-async def test_a_refusal_ends_the_workflow_with_its_reason(bench: OnTemporal, id: str) -> None:
-    bench.connector.problems = [Problem(kind="not-found", slug="not-found", detail="There is no connection blog.")]
+async def test_a_refusal_ends_the_workflow_with_its_reason_and_without_the_vendors_words(
+    bench: OnTemporal, id: str
+) -> None:
+    words, remedy = f"The vendor says: {bench.connector.secret}.", "Check the id."
+    bench.connector.problems = [
+        Problem(kind="unavailable", slug="provider-down", detail=words, retry_after=0.1),
+        Problem(kind="not-found", slug="resource-not-found", detail=words, remedy=remedy),
+    ]
     await bench.service.ask(a_start(id))
     await bench.decide(await bench.asked(id), "approved")
     finished = await bench.finished(id)
-    assert (finished.outcome, finished.detail) == ("failed", "There is no connection blog.")
-    assert bench.connector.asked == 1
+    assert (finished.outcome, finished.detail) == (
+        "failed", "cms.publish was refused (resource-not-found). Check the id.",
+    )  # fmt: skip
+    assert bench.connector.asked == 2
+    handle = bench.client.get_workflow_handle(id)
+    await handle.result()
+    assert bench.connector.secret not in (await handle.fetch_history()).to_json()
 
 
 async def test_a_signal_that_no_recorded_decision_stands_behind_does_nothing(bench: OnTemporal, id: str) -> None:
@@ -154,5 +165,4 @@ async def test_nothing_an_external_system_answers_is_kept_by_temporal(bench: OnT
     await bench.decide(asked, "approved")
     await bench.seen(ApprovalDecided, f"approval-{asked.approval_id}")
     await bench.client.get_workflow_handle(id).result()
-    history = (await bench.client.get_workflow_handle(id).fetch_history()).to_json()
-    assert bench.connector.secret not in history
+    assert bench.connector.secret not in (await bench.client.get_workflow_handle(id).fetch_history()).to_json()

@@ -2,8 +2,8 @@
 
 A command's id comes from the workflow's id and the step, so an activity that
 is tried again repeats its command instead of sending another one. A refusal
-ends the step; what is away is waited for. Nothing an external system answers
-is returned, because Temporal keeps everything it is given.
+ends the step; what is away is waited for. Nothing an external system says is
+returned or raised, because Temporal and the log keep everything they are given.
 """
 
 import asyncio
@@ -80,7 +80,9 @@ class Activities:
             idempotency_key=approval.approval_id,
         )  # fmt: skip
         origin = msgspec.structs.replace(approval.origin, causation_id=decided.id)
-        reply = await self._tell(command, origin, state.decided_by, f"{approval.approval_id}/{activity.info().attempt}")
+        reply = await self._tell(
+            command, origin, state.decided_by, f"{approval.approval_id}/{activity.info().attempt}", quoted=False
+        )
         try:
             return msgspec.json.decode(reply.result, type=OperationResult).call_id
         except msgspec.ValidationError as error:
@@ -104,8 +106,11 @@ class Activities:
         state, _ = await load_state(self._store, APPROVAL, approval_id, origin.tenant)
         return state
 
-    async def _tell(self, command: Command, origin: Origin, actor: str, key: str) -> Reply:
-        """Send a command under the id of this step and wait for its answer, showing that we are alive."""
+    async def _tell(self, command: Command, origin: Origin, actor: str, key: str, *, quoted: bool = True) -> Reply:
+        """Send a command under the id of this step and wait for its answer, showing that we are alive.
+
+        Raises the refusal; `quoted` False: without its words, which may be an external system's.
+        """
         info = activity.info()
         id = str(uuid5(NAMESPACE_URL, f"bizosaas:activity:{info.workflow_id}/{info.activity_type}/{key}"))
         context = Context(
@@ -119,11 +124,11 @@ class Activities:
                 await asyncio.wait([asking], timeout=HEARTBEAT_SECONDS)
             reply = asking.result()
         except UnavailableError as error:
-            _fail(problem_of(error))
+            _fail(problem_of(error), str(error))
         finally:
             asking.cancel()
         if reply.problem is not None:
-            _fail(reply.problem)
+            _fail(reply.problem, reply.problem.detail if quoted else _unquoted(command, reply.problem))
         return reply
 
 
@@ -136,11 +141,16 @@ def _seen(state: State, approval_id: str, origin: Origin) -> Approval:
     )  # fmt: skip
 
 
-def _fail(problem: Problem) -> NoReturn:
+def _unquoted(command: Command, problem: Problem) -> str:
+    operation = command.operation if isinstance(command, CallOperation) else type(command).__name__
+    return f"{operation} was refused ({problem.slug}). {problem.remedy}".strip()
+
+
+def _fail(problem: Problem, words: str) -> NoReturn:
     """An outage is tried again, after the time it asks for; a refusal is not."""
     away = problem.kind == Kind.UNAVAILABLE
     pause = timedelta(seconds=problem.retry_after) if away and problem.retry_after else None
-    raise ApplicationError(problem.detail, type=problem.slug, non_retryable=not away, next_retry_delay=pause)
+    raise ApplicationError(words, type=problem.slug, non_retryable=not away, next_retry_delay=pause)
 
 
 def _refuse(slug: str, detail: str) -> NoReturn:
