@@ -18,7 +18,7 @@ from bizosaas_ports.access import Role, allows
 from bizosaas_ports.agent import AgentDefinition, AgentPort
 from bizosaas_ports.capabilities import operations
 from bizosaas_ports.cms import Content, ContentPage
-from bizosaas_ports.model import ModelPort
+from bizosaas_ports.model import ChatMessage, Completion, ModelPort, ToolOffer, ToolRequest
 
 from .adapters.engine import TapedEngine
 from .adapters.memory import LoopAgents, MemoryConnections, MemoryLedger
@@ -67,6 +67,39 @@ def a_grant(**changes: Any) -> Grant:
 
 def a_start(run_id: str = "r1", agent_id: str = "writer", **brief: Any) -> StartRun:
     return StartRun(run_id=run_id, agent_id=agent_id, brief={"topic": "Green tea", "audience": "beginners"} | brief)
+
+
+class Script:
+    """A model that says these things, one after another; an exception is raised."""
+
+    name = "script"
+    simulated = True
+
+    def __init__(self, *says: Completion | Exception) -> None:
+        self.says = list(says)
+        self.asked: list[Sequence[ChatMessage]] = []
+
+    async def complete(
+        self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolOffer], output_schema: dict[str, Any]
+    ) -> Completion:
+        self.asked.append(list(messages))
+        said = self.says.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+def ask_for(name: str, n: int = 1, **arguments: Any) -> Completion:
+    return Completion(
+        tool_requests=[ToolRequest(id=f"t{n}", name=name, arguments=arguments)], tokens_in=1, tokens_out=1
+    )
+
+
+def say(text: str) -> Completion:
+    return Completion(text=text, tokens_in=1, tokens_out=1)
+
+
+A_DRAFT = say('{"title": "Tea", "body": "<p>Tea</p>"}')
 
 
 @dataclass

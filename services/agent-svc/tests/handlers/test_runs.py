@@ -1,7 +1,6 @@
 """Runs of agents, on memory adapters."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,12 +9,16 @@ import pytest
 from agent_svc.adapters.memory import MemoryConnections
 from agent_svc.domain.outputs import Draft
 from agent_svc.testing import (
+    A_DRAFT,
     MemoryAgentService,
+    Script,
     StandInConnector,
     a_connection,
     a_context,
     a_start,
     an_agent,
+    ask_for,
+    say,
 )
 from bizosaas_events import Problem, Reply, UnavailableError, new_id
 from bizosaas_events.bus.base import decode_result
@@ -29,46 +32,13 @@ from bizosaas_events.messages.agent import (
     ToolCallFinished,
 )
 from bizosaas_events.messages.connector import CallOperation
-from bizosaas_ports.model import ChatMessage, Completion, ModelUnavailableError, ToolOffer, ToolRequest
+from bizosaas_ports.model import Completion, ModelUnavailableError
 
 
 def draft_of(reply: Reply) -> Draft:
     output = decode_result(reply, RunOutput)
     assert (output.output_type, output.simulated) == ("Draft", True)
     return Draft.model_validate_json(bytes(output.output))
-
-
-class Script:
-    """A model that says these things, one after another; callables are raised from."""
-
-    name = "script"
-    simulated = True
-
-    def __init__(self, *says: Completion | Exception) -> None:
-        self.says = list(says)
-        self.asked: list[Sequence[ChatMessage]] = []
-
-    async def complete(
-        self, messages: Sequence[ChatMessage], *, tools: Sequence[ToolOffer], output_schema: dict[str, Any]
-    ) -> Completion:
-        self.asked.append(list(messages))
-        said = self.says.pop(0)
-        if isinstance(said, Exception):
-            raise said
-        return said
-
-
-def use(name: str, n: int = 1, **arguments: Any) -> Completion:
-    return Completion(
-        tool_requests=[ToolRequest(id=f"t{n}", name=name, arguments=arguments)], tokens_in=1, tokens_out=1
-    )
-
-
-def say(text: str) -> Completion:
-    return Completion(text=text, tokens_in=1, tokens_out=1)
-
-
-DONE = say('{"title": "Tea", "body": "<p>Tea</p>"}')
 
 
 async def test_a_run_lists_drafts_and_delivers_a_typed_draft() -> None:
@@ -209,7 +179,7 @@ async def test_a_run_at_work_has_no_output_yet() -> None:
 
 
 async def test_a_denied_tool_is_told_to_the_model_and_has_no_effect() -> None:
-    model = Script(use("cms_publish", id="7"), DONE)
+    model = Script(ask_for("cms_publish", id="7"), A_DRAFT)
     service = MemoryAgentService(model=model)
 
     draft = draft_of(await service.ask(a_start()))
@@ -224,7 +194,7 @@ async def test_a_denied_tool_is_told_to_the_model_and_has_no_effect() -> None:
 
 
 async def test_wrong_arguments_are_explained_to_the_model_and_not_written_into_an_event() -> None:
-    model = Script(use("cms_create_draft", title="Tea", body="b", status="hush-hush"), DONE)
+    model = Script(ask_for("cms_create_draft", title="Tea", body="b", status="hush-hush"), A_DRAFT)
     service = MemoryAgentService(model=model)
 
     await service.ask(a_start())
@@ -249,7 +219,7 @@ async def test_a_tool_that_fails_is_told_to_the_model_and_the_run_goes_on() -> N
 async def test_trying_a_failed_call_again_uses_the_same_idempotency_key_and_another_command() -> None:
     arguments = {"title": "Tea", "body": "b"}
     connector = StandInConnector(refuse={"cms.create_draft": Problem(kind="unavailable", slug="down", detail="Down.")})
-    model = Script(use("cms_create_draft", 1, **arguments), use("cms_create_draft", 2, **arguments), DONE)
+    model = Script(ask_for("cms_create_draft", 1, **arguments), ask_for("cms_create_draft", 2, **arguments), A_DRAFT)
     service = MemoryAgentService(model=model, connector=connector)
 
     await service.ask(a_start())
@@ -261,7 +231,7 @@ async def test_trying_a_failed_call_again_uses_the_same_idempotency_key_and_anot
 
 async def test_an_agent_that_wants_two_equal_drafts_gets_two() -> None:
     arguments = {"title": "Tea", "body": "b"}
-    model = Script(use("cms_create_draft", 1, **arguments), use("cms_create_draft", 2, **arguments), DONE)
+    model = Script(ask_for("cms_create_draft", 1, **arguments), ask_for("cms_create_draft", 2, **arguments), A_DRAFT)
     service = MemoryAgentService(model=model)
 
     await service.ask(a_start())
@@ -270,7 +240,7 @@ async def test_an_agent_that_wants_two_equal_drafts_gets_two() -> None:
 
 
 async def test_a_bad_answer_is_repaired_once() -> None:
-    model = Script(say("Here you are!"), DONE)
+    model = Script(say("Here you are!"), A_DRAFT)
 
     draft = draft_of(await MemoryAgentService(model=model).ask(a_start()))
 
@@ -303,7 +273,7 @@ async def test_a_failed_run_delivered_again_stays_failed() -> None:
 
 
 async def test_a_model_that_never_ends_meets_its_budget_of_tool_calls_and_of_steps() -> None:
-    model = Script(*(use("cms_list_content", n, search=str(n)) for n in range(100)))
+    model = Script(*(ask_for("cms_list_content", n, search=str(n)) for n in range(100)))
     service = MemoryAgentService(model=model, catalogue={"writer": an_agent(version=0, max_steps=2)})
 
     problem = (await service.ask(a_start())).problem
@@ -320,7 +290,7 @@ async def test_a_run_that_takes_too_long_fails() -> None:
     class Slow(Script):
         async def complete(self, *_: Any, **__: Any) -> Completion:
             await asyncio.sleep(60)
-            return DONE
+            return A_DRAFT
 
     service = MemoryAgentService(model=Slow(), catalogue={"writer": an_agent(version=0, timeout_s=1)})
 
@@ -332,7 +302,7 @@ async def test_a_run_that_takes_too_long_fails() -> None:
 
 async def test_a_model_that_is_away_is_asked_again_and_then_fails_the_run() -> None:
     away = [ModelUnavailableError("429", retry_after=0) for _ in range(3)]
-    assert draft_of(await MemoryAgentService(model=Script(*away, DONE)).ask(a_start())).title == "Tea"
+    assert draft_of(await MemoryAgentService(model=Script(*away, A_DRAFT)).ask(a_start())).title == "Tea"
 
     problem = (await MemoryAgentService(model=Script(*away, *away)).ask(a_start())).problem
 
@@ -350,7 +320,7 @@ async def test_a_platform_that_is_away_leaves_the_run_open_and_a_redelivery_fini
             return await super().answer(envelope, command)
 
     model = Script(
-        use("cms_list_content", 1), use("cms_create_draft", 2, title="Tea", body="b"), DONE,
+        ask_for("cms_list_content", 1), ask_for("cms_create_draft", 2, title="Tea", body="b"), A_DRAFT,
     )  # fmt: skip
     service, id = MemoryAgentService(connector=Away(), model=model), new_id()
     with pytest.raises(ConnectionError):

@@ -73,11 +73,17 @@ class Bridge:
 
 
 class BridgedLLM(BaseLLM):
-    """The only model CrewAI sees: ours. Tools are handed over one at a time, so that their order is fixed."""
+    """The only model CrewAI sees: ours. Tools are handed over one at a time, so that their order is fixed.
+
+    The conversation begins with our own words instead of CrewAI's templates,
+    which would fill in a `{tools}` that stands in a brief, and would change
+    with every release.
+    """
 
     _bridge: Bridge = PrivateAttr()
     _definition: AgentDefinition = PrivateAttr()
     _answers: Answers = PrivateAttr()
+    _opening: list[ChatMessage] = PrivateAttr()
     _requests: "deque[ToolRequest]" = PrivateAttr(default_factory=deque)
     _said: dict[str, str] = PrivateAttr(default_factory=dict)
     _messages: list[ChatMessage] = PrivateAttr(default_factory=list)
@@ -101,17 +107,17 @@ class BridgedLLM(BaseLLM):
         return [{"id": request.id, "type": "function", "function": {"name": TOOL, "arguments": arguments}}]
 
     def _chat(self, messages: Any) -> list[ChatMessage]:
-        if isinstance(messages, str):
-            return [ChatMessage(role="user", content=messages)]
-        return [
+        first = next(n for n, message in enumerate(messages) if message["role"] == "user")
+        said_since = [
             ChatMessage(
                 role=message["role"],
                 content=str(message.get("content") or self._said.get(_first_call(message), "")),
                 tool_calls=[_request(call) for call in message.get("tool_calls") or ()],
                 tool_call_id=message.get("tool_call_id", ""),
             )
-            for message in messages
+            for message in messages[first + 1 :]
         ]
+        return [*self._opening, *said_since]
 
     def supports_function_calling(self) -> bool:
         return True
@@ -149,9 +155,11 @@ class GateTool(BaseTool):
         return self._bridge.wait(self._answers.use(self._use_tool, tool, arguments))
 
 
-def bridged_llm(bridge: Bridge, definition: AgentDefinition, answers: Answers) -> BridgedLLM:
+def bridged_llm(
+    bridge: Bridge, definition: AgentDefinition, answers: Answers, opening: list[ChatMessage]
+) -> BridgedLLM:
     llm = BridgedLLM(model="bizosaas/model")
-    llm._bridge, llm._definition, llm._answers = bridge, definition, answers
+    llm._bridge, llm._definition, llm._answers, llm._opening = bridge, definition, answers, opening
     return llm
 
 

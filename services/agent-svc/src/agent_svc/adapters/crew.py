@@ -22,7 +22,7 @@ import structlog
 from bizosaas_ports.agent import AgentDefinition, AgentFailedError, AgentOutcome, UseTool
 from bizosaas_ports.model import ModelPort
 
-from .briefing import Answers, instruction
+from .briefing import Answers, opening
 
 SWITCHES = {
     "CREWAI_DISABLE_TELEMETRY": "true",
@@ -49,11 +49,11 @@ class CrewAgents:
     ) -> AgentOutcome:
         answers = Answers(definition, model)
         bridge = self._parts.Bridge(asyncio.get_running_loop())
-        llm = self._parts.bridged_llm(bridge, definition, answers)
+        llm = self._parts.bridged_llm(bridge, definition, answers, opening(definition, brief))
         agent = self._parts.agent_of(definition, llm, self._parts.gate_tool(bridge, answers, use_tool))
         self._parts.quiet()
         try:
-            delivered = await agent.akickoff(instruction(definition, brief))
+            delivered = await agent.akickoff(definition.goal)
         except self._parts.InterruptedRun as interrupted:
             raise interrupted.reason from interrupted
         except Exception as error:

@@ -10,7 +10,7 @@ from bizosaas_ports.model import ChatMessage, ModelPort
 
 from ..domain.gate import Connection
 from ..domain.ports import Kept, Step
-from .briefing import Answers, instruction, offers, schema_of, system_prompt
+from .briefing import Answers, offers, opening, schema_of
 
 
 class MemoryLedger:
@@ -63,10 +63,7 @@ class LoopAgents:
     ) -> AgentOutcome:
         answers = Answers(definition, model)
         schema = schema_of(definition)
-        messages = [
-            ChatMessage(role="system", content=system_prompt(definition)),
-            ChatMessage(role="user", content=instruction(definition, brief)),
-        ]
+        messages = opening(definition, brief)
         while True:
             said = await answers.complete(messages, offers(definition), schema)
             if not said.tool_requests:
