@@ -114,6 +114,16 @@ class Disconnect(ConnectorCommand, frozen=True, kw_only=True, tag="connector.dis
     expected_version: int | None = None
 
 
+class ReceiveWebhook(ConnectorCommand, frozen=True, kw_only=True, tag="connector.receive-webhook.v1"):
+    """What a vendor sent us, as it came: nobody has checked its signature yet. Refused where there are no webhooks."""
+
+    permission: ClassVar[str | None] = None
+
+    connection_id: str
+    headers: dict[str, str]
+    body: bytes
+
+
 class ListConnectors(ConnectorCommand, frozen=True, kw_only=True, tag="connector.list-connectors.v1"):
     """What can be connected; answers ConnectorCatalogue."""
 
