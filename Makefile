@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command 
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) sandbox/pyproject.toml cli/pyproject.toml
+SOURCES := $(wildcard libs/*/src services/*/src) sandbox/src cli/src deploy bench conftest.py
+TESTS := $(wildcard libs/*/tests services/*/tests sandbox/tests cli/tests tests/*)
 PYTEST ?= $(BIN)/pytest
 BENCHES := append replay dispatch gateway
 
@@ -41,7 +43,9 @@ install: .venv/installed  ## Make the environment in .venv from the lock, with h
 check: install  ## Formatting, lint, types, import contracts and deployment manifests.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(SOURCES)
+	@# One run a member: tests of different members may have the same name.
+	@for tests in $(TESTS); do $(BIN)/mypy $$tests || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/python deploy/check.py
 
