@@ -135,8 +135,9 @@ class Walk:
 
 
 def _columns_fit(entry: Entry) -> bool:
+    ours = meta_of(entry.envelope)
     try:
-        return _decode_meta(entry.meta) == _decode_meta(meta_of(entry.envelope))
+        return ours == entry.meta or _decode_meta(ours) == _decode_meta(entry.meta)
     except msgspec.DecodeError:
         return False
 

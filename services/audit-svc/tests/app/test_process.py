@@ -1,0 +1,235 @@
+"""audit-svc as a process of its own, on real PostgreSQL and Redis, fed by the logs of other services."""
+
+import asyncio
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from audit_svc.testing import a_context, happened
+from bizosaas_events import Event, messages, new_id
+from bizosaas_events.bus.redis import RedisCommandBus
+from bizosaas_events.messages.audit import (
+    History,
+    ReadHistory,
+    ReadStateAt,
+    StateAt,
+    Verified,
+    VerifyJournal,
+)
+from bizosaas_events.messages.connector import ConnectionRenamed, ConnectionRequested
+from bizosaas_events.messages.tenant import MemberAdded, MemberSignedIn
+from bizosaas_events.relay import Relay
+from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.postgres import PostgresEventStore
+from bizosaas_events.testing.waiting import until
+from bizosaas_sandbox.servers.children import free_port
+from bizosaas_sandbox.servers.redis import Redis as RedisServer
+
+NewDatabase = Callable[..., str]
+PARTITIONS = 4
+ANN = MemberAdded(member_id="ann", tenant_id="acme", email="ann@acme.test", name="Ann", role="tenant_admin")
+BLOG = ConnectionRequested(connection_id="c", connector="wordpress", label="Blog", settings={}, method="credentials")
+
+
+class Platform:
+    """Two services that record and relay, and what audit-svc needs to start."""
+
+    def __init__(self, environment: dict[str, str], log: Path, logs: dict[str, PostgresEventStore]) -> None:
+        self.environment = environment
+        self.log = log
+        self.logs = logs
+
+    @asynccontextmanager
+    async def auditing(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A process of audit-svc, ready; stopped afterwards."""
+        environment = self.environment | {"BIZOS_HEALTH_PORT": str(free_port())}
+        with self.log.open("ab") as errors:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "audit_svc", env=environment, stdout=errors, stderr=errors
+            )
+        try:
+            await until(lambda: asyncio.to_thread(ready, environment["BIZOS_HEALTH_PORT"], child), 45)
+            yield child
+        finally:
+            if child.returncode is None:
+                child.terminate()
+            await asyncio.wait_for(child.wait(), 30)
+
+    async def journalled(self) -> bool:
+        """Whether the journal ends where every owner's log ends, with the very same hashes."""
+        connection = await asyncpg.connect(self.environment["BIZOS_DATABASE_URL"])
+        try:
+            rows = await connection.fetch("select category, part, position, hash from chain_head")
+        except asyncpg.UndefinedTableError:
+            return False
+        finally:
+            await connection.close()
+        ends = {(row["category"], row["part"]): (row["position"], row["hash"]) for row in rows}
+        owners = {
+            (name, head.partition): (head.position, head.hash)
+            for name, log in self.logs.items()
+            for head in await log.heads()
+        }
+        return owners.items() <= ends.items()
+
+
+def ready(port: str, child: asyncio.subprocess.Process) -> bool:
+    assert child.returncode is None, "audit-svc ended"
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.HTTPError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        return False
+
+
+@asynccontextmanager
+async def a_platform(databases: Sequence[str], redis_url: str, env: str, folder: Path) -> AsyncIterator[Platform]:
+    """The logs of tenant-svc and connector-svc, each in its own database, with a relay each."""
+    redis = Redis.from_url(redis_url)
+    logs, relays, pools = {}, [], []
+    for name, url in zip(("tenant", "connector"), databases[1:], strict=True):
+        await asyncio.to_thread(migrate, url)
+        pool = await asyncpg.create_pool(url, min_size=1, max_size=4)
+        store = PostgresEventStore(pool, messages.codec(), category=name, source=f"{name}-svc", partitions=PARTITIONS)
+        logs[name] = store
+        relays.append(asyncio.create_task(Relay(store, pool, redis, env=env).run()))
+        pools.append(pool)
+    environment = {
+        "PATH": os.environ["PATH"], "BIZOS_ENV": env, "BIZOS_DATABASE_URL": databases[0], "BIZOS_REDIS_URL": redis_url,
+        "BIZOS_PARTITIONS": str(PARTITIONS),
+    }  # fmt: skip
+    try:
+        yield Platform(environment, folder / "log", logs)
+    finally:
+        for relay in relays:
+            relay.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
+        for pool in pools:
+            await pool.close()
+        await redis.aclose()
+
+
+@pytest.fixture
+async def platform(new_database: NewDatabase, redis_url: str, env_name: str, tmp_path: Path) -> AsyncIterator[Platform]:
+    async with a_platform([new_database() for _ in range(3)], redis_url, env_name, tmp_path) as platform:
+        yield platform
+
+
+@pytest.fixture
+async def bus(redis_url: str, env_name: str) -> AsyncIterator[RedisCommandBus]:
+    redis = Redis.from_url(redis_url)
+    async with RedisCommandBus(redis, messages.codec(), env=env_name, source="test", instance=new_id()) as bus:
+        yield bus
+    await redis.aclose()
+
+
+async def note(platform: Platform, log: str, stream: str, event: Event, minute: int) -> datetime:
+    recorded = await happened(platform.logs[log], stream, event, context=a_context(minute=minute))
+    return recorded[0].time
+
+
+async def test_what_services_record_is_told_shown_and_verified(platform: Platform, bus: RedisCommandBus) -> None:
+    await note(platform, "tenant", "member-ann", ANN, 0)
+    await note(platform, "connector", "connection-c", BLOG, 1)
+    then = await note(platform, "connector", "connection-c", ConnectionRenamed(connection_id="c", label="News"), 2)
+    await note(platform, "connector", "connection-c", ConnectionRenamed(connection_id="c", label="Nuevas"), 3)
+    async with platform.auditing():
+        await until(platform.journalled, 30)
+        admin, root = a_context(role="tenant_admin"), a_context("platform", "member:root")
+
+        history = await bus.call(ReadHistory(), History, admin, id=new_id(), timeout=15)
+        assert [entry.words for entry in history.entries] == [
+            "Ann renamed the connection to “Nuevas”",
+            "Ann renamed the connection to “News”",
+            "Ann asked to connect wordpress as “Blog”",
+            "Ann added Ann <ann@acme.test> as tenant_admin",
+        ]
+        ask = ReadStateAt(kind="connection", id="c", at=then)
+        state = await bus.call(ask, StateAt, admin, id=new_id(), timeout=15)
+        assert (state.version, b'"label":"News"' in bytes(state.state)) == (2, True)
+
+        verified = await bus.call(VerifyJournal(), Verified, root, id=new_id(), timeout=15)
+        assert (verified.events, verified.breaks) == (4, [])
+
+        async def itself_told() -> bool:
+            told = await bus.call(ReadHistory(), History, root, id=new_id(), timeout=15)
+            return [entry.words for entry in told.entries] == [
+                "member root verified the hash chains of 4 events: 0 broken"
+            ]
+
+        await until(itself_told)
+
+
+async def test_a_journal_that_was_tampered_with_is_told_at_its_position(
+    platform: Platform, bus: RedisCommandBus
+) -> None:
+    for n in range(20):
+        await note(platform, "tenant", f"member-{n % 4}", MemberSignedIn(member_id=str(n)), n)
+    async with platform.auditing():
+        await until(platform.journalled, 30)
+        connection = await asyncpg.connect(platform.environment["BIZOS_DATABASE_URL"])
+        part = await connection.fetchval("select part from chain_head where position >= 3 limit 1")
+        await connection.execute("alter table entry disable trigger all")
+        await connection.execute(
+            "update entry set data = overlay(data placing 'x' from 9) where part = $1 and position = 2", part
+        )
+        await connection.close()
+
+        verified = await bus.call(
+            VerifyJournal(), Verified, a_context("platform", "member:root"), id=new_id(), timeout=15
+        )
+
+        assert [(b.category, b.partition, b.position) for b in verified.breaks] == [("tenant", part, 2)]
+
+
+@pytest.mark.kill
+async def test_killed_processes_and_a_flushed_redis_lose_and_double_nothing(
+    new_database: NewDatabase, private_redis: RedisServer, env_name: str, tmp_path: Path
+) -> None:
+    databases = [new_database() for _ in range(3)]
+    async with a_platform(databases, private_redis.url, env_name, tmp_path) as platform:
+
+        async def record() -> None:
+            for n in range(600):
+                log = ("tenant", "connector")[n % 2]
+                event = MemberSignedIn(member_id=str(n))
+                await happened(platform.logs[log], f"member-{n % 40}", event, context=a_context(minute=n))
+                await asyncio.sleep(0.01)
+
+        recording = asyncio.create_task(record())
+        async with platform.auditing():
+            for n in range(3):
+                async with platform.auditing() as doomed:
+                    await asyncio.sleep(0.5)
+                    doomed.send_signal(signal.SIGKILL)
+                    await doomed.wait()
+                if n == 1:
+                    await asyncio.to_thread(private_redis.flushall)
+            await recording
+            await until(platform.journalled, 60)
+
+        connection = await asyncpg.connect(databases[0])
+        try:
+            told = await connection.fetch("select category, count(*), count(distinct id) from entry group by category")
+            assert sorted(map(tuple, told)) == [("connector", 300, 300), ("tenant", 300, 300)]
+        finally:
+            await connection.close()
+        redis = Redis.from_url(private_redis.url)
+        bus = RedisCommandBus(redis, messages.codec(), env=env_name, source="test", instance=new_id())
+        async with bus, platform.auditing():
+            root = a_context("platform", "member:root")
+            verified = await bus.call(VerifyJournal(), Verified, root, id=new_id(), timeout=30)
+            assert (verified.events, verified.breaks) == (600, [])
+        await redis.aclose()
