@@ -62,8 +62,8 @@ class ToolFailure(msgspec.Struct, frozen=True, kw_only=True, tag_field="problem"
     detail: str
 
 
-UseTool = Callable[[str, dict[str, Any]], Awaitable[Any]]
-"""The tool gate of one run: operation and untrusted arguments in; out comes the result, a ToolDenial or a ToolFailure.
+UseTool = Callable[[str, dict[str, Any]], Awaitable[msgspec.Raw]]
+"""The tool gate of one run: operation and untrusted arguments in; the result, a ToolDenial or a ToolFailure out, as JSON.
 
 It raises only when the run cannot go on at all: the platform itself is away, or the run's ledger does not fit.
 """

@@ -216,6 +216,28 @@ async def test_a_tool_that_fails_is_told_to_the_model_and_the_run_goes_on() -> N
     assert [e.outcome for e in finished] == ["succeeded", "failed"]
 
 
+async def test_a_call_that_makes_sense_again_soon_is_made_again_with_the_same_key_and_another_id() -> None:
+    class Busy(StandInConnector):
+        ids: list[str]
+
+        async def answer(self, envelope: Any, command: Any) -> Reply:
+            self.ids.append(envelope.id)
+            if len(self.ids) < 3:
+                busy = Problem(kind="unavailable", slug="call-in-progress", detail="Busy.", retry_after=0.01)
+                return Reply(command_id=envelope.id, problem=busy)
+            return await super().answer(envelope, command)
+
+    connector = Busy()
+    connector.ids = []
+    model = Script(ask_for("cms_create_draft", title="Tea", body="b"), A_DRAFT)
+    service = MemoryAgentService(model=model, connector=connector)
+
+    assert draft_of(await service.ask(a_start())).content_id == "100"
+
+    assert len(set(connector.ids)) == 3
+    assert len({command.idempotency_key for command, _ in service.bus.sent if isinstance(command, CallOperation)}) == 1
+
+
 async def test_trying_a_failed_call_again_uses_the_same_idempotency_key_and_another_command() -> None:
     arguments = {"title": "Tea", "body": "b"}
     connector = StandInConnector(refuse={"cms.create_draft": Problem(kind="unavailable", slug="down", detail="Down.")})

@@ -1,5 +1,6 @@
 """The tool gate at work: every tool call decided, recorded, and sent to connector-svc as a command."""
 
+import asyncio
 import hashlib
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -22,6 +23,9 @@ from ..domain.run import OPERATION_UNKNOWN, RUN, DecideToolCall, FinishToolCall,
 from .tape import Tape
 
 CALL_SECONDS = 60.0
+CALL_TRIES = 3
+PATIENCE = 10.0
+"""Seconds the gate itself waits when connector-svc says that trying again soon makes sense. Longer is told to the model."""
 
 
 class _Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +50,7 @@ class ToolGate:
     def open(self, grant: Grant, context: Context, tape: Tape) -> UseTool:
         """`context` is that of the command that started the run."""
 
-        async def use_tool(operation: str, arguments: dict[str, Any]) -> Any:
+        async def use_tool(operation: str, arguments: dict[str, Any]) -> msgspec.Raw:
             async def take(step: int) -> bytes:
                 return msgspec.json.encode(await self._use(grant, context, step, operation, arguments))
 
@@ -87,22 +91,28 @@ class ToolGate:
             idempotency_key=gate.idempotency_key(grant, call, state.calls),
         )  # fmt: skip
         acting = msgspec.structs.replace(context, actor=f"agent:{grant.run_id}", role=Role.SERVICE)
-        name = f"bizosaas:{grant.run_id}:{call.step}"
-        try:
-            result = await self._ask(command, acting, name) or await self._ask(command, acting, f"{name}:again")
-        except ReplyTimeoutError:
-            return _failed("no-answer", "no answer came in time; it may have happened all the same")
-        except RefusedError as error:
-            return _failed(error.problem.slug, error.problem.detail)
-        if result is None:
-            return _failed("no-result", "it was done before, and what came of it cannot be told any more")
-        return _Given(verdict="succeeded", data=result.data, call_id=result.call_id)
+        failed = _failed("no-result", "it was done before, and what came of it cannot be told any more")
+        for attempt in range(CALL_TRIES):
+            try:
+                result = await self._ask(command, acting, f"bizosaas:{grant.run_id}:{call.step}:{attempt}")
+            except ReplyTimeoutError:
+                return _failed("no-answer", "no answer came in time; it may have happened all the same")
+            except RefusedError as error:
+                problem = error.problem
+                failed = _failed(problem.slug, problem.detail)
+                if problem.retry_after is None or problem.retry_after > PATIENCE or attempt == CALL_TRIES - 1:
+                    return failed
+                await asyncio.sleep(problem.retry_after)
+                continue
+            if result is not None:
+                return _Given(verdict="succeeded", data=result.data, call_id=result.call_id)
+        return failed
 
     async def _ask(self, command: CallOperation, context: Context, name: str) -> OperationResult | None:
         """Ask connector-svc under an id that a resumed run uses again.
 
-        None: the command was handled before an interruption, so that its
-        answer is gone, as nobody stores it. Asked again under another id, the
+        None: the command was handled before an interruption, and its answer
+        is gone, as nobody stores it. Asked again under another id, the
         idempotency key makes connector-svc find what was done.
         """
         reply = await self._bus.ask(command, context, id=str(uuid5(NAMESPACE_URL, name)), timeout=CALL_SECONDS)
