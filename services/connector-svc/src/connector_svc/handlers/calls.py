@@ -81,7 +81,7 @@ class Calls:
 
     def __init__(
         self, *, store: EventStore, sessions: Sessions, connectors: Connectors, leases: Leases, budget: Budget,
-        gate: Gate, now: Clock,
+        gate: Gate, now: Clock, call_wait: float = CALL_WAIT,
     ) -> None:  # fmt: skip
         self._store = store
         self._sessions = sessions
@@ -90,6 +90,7 @@ class Calls:
         self._budget = budget
         self._gate = gate
         self._now = now
+        self._call_wait = call_wait
 
     async def make(self, command: CallOperation, envelope: Envelope) -> Answer:
         """Make the call, or answer what came of it when it was made before."""
@@ -104,7 +105,7 @@ class Calls:
             try:
                 if call.is_read:
                     return await self._read(call, context, envelope.id, earlier)
-                async with self._leases.hold(f"call:{call.id}", wait=CALL_WAIT):
+                async with self._leases.hold(f"call:{call.id}", wait=self._call_wait):
                     return await self._effect(call, context, envelope.id, earlier)
             except LeaseTakenError as error:
                 raise CallInProgressError(RETRY_AFTER) from error

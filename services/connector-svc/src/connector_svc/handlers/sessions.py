@@ -63,6 +63,7 @@ from ..domain.ports import (
 MARGIN = timedelta(seconds=30)
 """A token that ends sooner is refreshed before the call; of a short-lived one, a fifth of its life."""
 REFRESH_WAIT = 25.0
+"""Seconds that a call waits while another refreshes: longer than the vendor may take."""
 STORE_ATTEMPTS = 4
 PAUSE = 30.0
 
@@ -94,7 +95,7 @@ class Sessions:
 
     def __init__(
         self, *, store: EventStore, connectors: Connectors, secrets: Secrets, authorizer: Authorizer, leases: Leases,
-        budget: Budget, now: Clock,
+        budget: Budget, now: Clock, refresh_wait: float = REFRESH_WAIT,
     ) -> None:  # fmt: skip
         self._store = store
         self._connectors = connectors
@@ -103,6 +104,7 @@ class Sessions:
         self._leases = leases
         self._budget = budget
         self._now = now
+        self._refresh_wait = refresh_wait
         self._unsaved: dict[tuple[str, int], Tokens] = {}
 
     async def state(self, id: str, context: Context) -> State:
@@ -213,7 +215,7 @@ class Sessions:
     async def _renewed(self, opened: Opened) -> Opened:
         """The connection with a newer credential: another process's, or one we ask for. Raises ConnectorError."""
         try:
-            async with self._leases.hold(f"refresh:{opened.id}", wait=REFRESH_WAIT) as lease:
+            async with self._leases.hold(f"refresh:{opened.id}", wait=self._refresh_wait) as lease:
                 state = await self.state(opened.id, opened.context)
                 if state.status == "closed":
                     raise ConnectionClosedError
