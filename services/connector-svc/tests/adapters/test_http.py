@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from connector_svc.adapters.http import (
 )
 from connector_svc.testing.faults import FaultyProxy, answers, cuts, drips
 
-PATIENCE = {"seconds": 2.0, "connect_seconds": 1.0, "limit": 10_000}
+PATIENCE: dict[str, Any] = {"seconds": 2.0, "connect_seconds": 1.0, "limit": 10_000}
 
 
 @pytest.fixture

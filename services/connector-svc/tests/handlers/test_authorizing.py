@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -177,7 +178,7 @@ async def test_without_the_platforms_client_secret_nothing_is_redeemed(service: 
     ],
 )
 async def test_what_cannot_be_authorised_is_refused_by_field(
-    service: MemoryConnectorService, change: dict[str, object], slug: str, field: str
+    service: MemoryConnectorService, change: dict[str, Any], slug: str, field: str
 ) -> None:
     problem = await service.refusal(an_authorization(**change))
 

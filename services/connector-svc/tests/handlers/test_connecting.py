@@ -1,5 +1,7 @@
 """Connecting with credentials, checking, renaming and ending connections, on memory adapters."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -124,7 +126,7 @@ async def test_a_connect_that_broke_off_is_finished_by_the_next_delivery(service
     ],
 )
 async def test_what_cannot_be_connected_is_refused_by_field(
-    service: MemoryConnectorService, change: dict[str, object], slug: str, field: str
+    service: MemoryConnectorService, change: dict[str, Any], slug: str, field: str
 ) -> None:
     problem = await service.refusal(a_connect(**change))
 

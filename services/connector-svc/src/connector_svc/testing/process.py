@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import httpx
 from redis.asyncio import Redis
@@ -97,7 +96,8 @@ async def caller(redis_url: str, env: str) -> AsyncIterator[RedisCommandBus]:
 @contextlib.asynccontextmanager
 async def secrets_over_redis(redis_url: str, env: str) -> AsyncIterator[MemorySecretSvc]:
     """secret-svc, played by the test: it outlives every process of connector-svc."""
-    played, redis = MemorySecretSvc(), cast("Redis", Redis.from_url(redis_url))
+    played = MemorySecretSvc()
+    redis: Redis = Redis.from_url(redis_url)
     serving = asyncio.create_task(_serve(played, redis, Names(env)))
     try:
         yield played
