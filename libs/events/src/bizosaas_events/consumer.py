@@ -23,6 +23,7 @@ from .bus.reading import Entry, read_streams
 from .envelope import Envelope, from_fields
 from .leases import FencedError, Key, Lease, Leases
 from .outages import OUTAGES
+from .stopping import stop
 from .store.base import EventStore
 
 Apply = Callable[[Any, Sequence[Envelope]], Awaitable[None]]
@@ -101,9 +102,7 @@ class OrderedConsumer:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await stop(tasks)
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self._leases.release(list(self._held))
                 await self._leases.leave()

@@ -10,6 +10,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "BIZOS_"
 
 
+WRONG_SETTING = 78
+"""The exit code for a setting that is missing or wrong: EX_CONFIG of sysexits.h."""
+
+
+class WrongSettingError(Exception):
+    """A setting that looked right turned out to be wrong when it was used; the message names it.
+
+    A bootstrap that raises it ends the process with `WRONG_SETTING`. It must
+    not raise SystemExit itself: inside a task that tears the event loop down
+    under everybody else, and the process may hang.
+    """
+
+
 class Settings(BaseSettings):
     """What every process needs. A service's own Settings add to it."""
 
@@ -52,7 +65,7 @@ def load(cls: type[S]) -> S:
             what = f" ({known.description})" if known and known.description else ""
             verb = "is missing" if problem["type"] == "missing" else f"is wrong: {problem['msg']}"
             print(f"{name} {verb}{what}", file=sys.stderr)
-        raise SystemExit(78) from None
+        raise SystemExit(WRONG_SETTING) from None
 
 
 def instance_name(service: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +23,14 @@ from bizosaas_events.bus import Handler
 from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.consumer import Apply, Feed, OrderedConsumer
 from bizosaas_events.relay import Relay
+from bizosaas_events.stopping import stop as stop_all
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
 
 from . import logging, telemetry
 from .commands import CommandHost
 from .health import Check, Health, HealthServer
-from .settings import ServiceSettings, instance_name, load
+from .settings import WRONG_SETTING, ServiceSettings, WrongSettingError, instance_name, load
 
 RELAYED = Gauge("bizos_relay_events_sent", "Events this process has relayed.", ["category"])
 APPLIED = Gauge("bizos_consumer_events_applied", "Events this process has applied.", ["consumer"])
@@ -82,6 +84,9 @@ def run(name: str, settings: type[S], bootstrap: Bootstrap[S], migrations: Modul
     provider = telemetry.configure(f"{name}-svc", loaded.otel_exporter_otlp_endpoint)
     try:
         asyncio.run(_main(name, loaded, bootstrap, migrations))
+    except WrongSettingError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(WRONG_SETTING) from None
     finally:
         provider.shutdown()
 
@@ -212,10 +217,7 @@ async def _serve(name: str, platform: Platform[S], service: Service, health: Hea
         for task in done - {stopping}:
             task.result()  # a task that ended by itself has failed: say why, and let the process be restarted
     finally:
-        stopping.cancel()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop_all([stopping, *tasks])
 
 
 def _measure(consumer: OrderedConsumer) -> None:

@@ -63,7 +63,12 @@ class Platform:
         finally:
             if child.returncode is None:
                 child.terminate()
-            await asyncio.wait_for(child.wait(), 30)
+            try:
+                await asyncio.wait_for(child.wait(), 30)
+            except TimeoutError:
+                child.kill()
+                await child.wait()
+                raise
 
     async def journalled(self) -> bool:
         """Whether the journal ends where every owner's log ends, with the very same hashes."""

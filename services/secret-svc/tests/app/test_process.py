@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from bizosaas_sandbox.servers.openbao import OpenBao
 from secret_svc.testing import KEY, VALUE, a_context, a_lease, a_secret
 
 ME = SealingKey.generate()
-Start = Callable[..., "asyncio.subprocess.Process"]
 
 
 @pytest.fixture
@@ -58,7 +57,12 @@ async def running(environment: dict[str, str]) -> AsyncIterator[asyncio.subproce
     finally:
         if child.returncode is None:
             child.terminate()
-        await asyncio.wait_for(child.wait(), 30)
+        try:
+            await asyncio.wait_for(child.wait(), 30)
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+            raise
 
 
 async def ready(child: asyncio.subprocess.Process, environment: dict[str, str]) -> None:
@@ -127,7 +131,12 @@ async def test_another_master_key_stops_the_start_and_names_itself(environment: 
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "secret_svc", env=wrong, stderr=asyncio.subprocess.PIPE
     )
-    _, said = await asyncio.wait_for(child.communicate(), 30)
+    try:
+        _, said = await asyncio.wait_for(child.communicate(), 30)
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
     assert child.returncode == 78
     assert b"BIZOS_SECRET_MASTER_KEY is not the key" in said
 

@@ -7,7 +7,6 @@ own pipeline takes 60.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from itertools import chain
@@ -21,6 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 from ..codec import Codec
 from ..envelope import Command, Context, Envelope, Reply, Result, to_fields
 from ..errors import ReplyTimeoutError, UnavailableError
+from ..stopping import stop
 from .base import OUTCOME_SECONDS, Names, command_envelope, decode_result
 from .reading import read_streams
 
@@ -80,9 +80,7 @@ class RedisCommandBus:
 
     async def __aexit__(self, *_: object) -> None:
         if self._listening is not None:
-            self._listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listening
+            await stop([self._listening])
         if self._sending is not None:
             await self._sending
 

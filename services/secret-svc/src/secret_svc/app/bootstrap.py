@@ -2,7 +2,6 @@
 
 import base64
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -14,6 +13,7 @@ from bizosaas_events.envelope import now
 from bizosaas_ports.sealing import SealingKey
 from bizosaas_ports.secret import SecretPort, SecretStoreUnavailableError
 from bizosaas_runtime.health import Check
+from bizosaas_runtime.settings import WrongSettingError
 from bizosaas_runtime.worker import Platform, Service
 
 from ..adapters.cipher import parse_key
@@ -23,9 +23,6 @@ from ..adapters.vault import VaultAdapter
 from ..handlers.commands import HANDLERS
 from ..handlers.reactions import Destroyer
 from .settings import Settings
-
-WRONG_SETTING = 78
-"""EX_CONFIG, as for a setting that is missing."""
 
 _log = structlog.get_logger(__name__)
 
@@ -76,6 +73,5 @@ async def _file(settings: Settings) -> EnvSecretAdapter:
     try:
         await adapter.open()
     except SecretStoreUnavailableError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(WRONG_SETTING) from None
+        raise WrongSettingError(str(error)) from error
     return adapter
