@@ -297,7 +297,7 @@ def _list(request: Request[Any, Any, Any], kind: str) -> Response[Any]:
 
 
 def _matches(post: Post, asked: Mapping[str, str], statuses: Sequence[str]) -> bool:
-    wanted = [*WRITABLE] if "any" in statuses else statuses
+    wanted = [*WRITABLE, *statuses] if "any" in statuses else statuses
     words = asked.get("search", "").lower().split()
     text = f"{post.title}\n{post.excerpt}\n{post.content}".lower()
     return (

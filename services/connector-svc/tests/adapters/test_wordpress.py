@@ -1,4 +1,4 @@
-"""The connector `wordpress` against a real WordPress, also through a proxy that fails."""
+"""The connector `wordpress` against a real WordPress and its stand-in, also through a proxy that fails."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from bizosaas_ports.connector import (
     ScopeMissingError,
 )
 from bizosaas_runtime.discovery import discover
-from bizosaas_sandbox.servers.wordpress import WordPress
+from bizosaas_sandbox.servers.wordpress import WordPress, WordPressStandIn
 from connector_svc.adapters import connectors as package
 from connector_svc.adapters.catalogue import Catalogue
 from connector_svc.adapters.connectors._declaration import Connector, Limits
@@ -33,6 +33,14 @@ from connector_svc.domain.errors import CredentialsInvalidError, SettingInvalidE
 from connector_svc.testing.faults import FaultyProxy, answers, cuts, drips, holds, spoils
 
 Open = Callable[..., ConnectorPort]
+Site = WordPress | WordPressStandIn
+
+
+@pytest.fixture(params=["wordpress_server", "wordpress_stand_in"])
+def site(request: pytest.FixtureRequest) -> Site:
+    """The real one, and the stand-in: it is what the demo has where the real one cannot be had."""
+    server: Site = request.getfixturevalue(request.param)
+    return server
 
 
 @pytest.fixture
@@ -53,21 +61,19 @@ def catalogue_of(http: Http, *, allow_private: bool = True, **change: Any) -> Ca
 
 
 @pytest.fixture
-def open_as(http: Http, wordpress_server: WordPress) -> Open:
+def open_as(http: Http, site: Site) -> Open:
     """A connection as one of the site's users, straight to it or to another address."""
 
     def opened(login: str = "editor", url: str = "", password: str = "", **limits: Any) -> ConnectorPort:
-        given = {"username": login, "application_password": password or wordpress_server.app_passwords[login]}
-        return catalogue_of(http, **limits).open(
-            "wordpress", {"site_url": url or wordpress_server.url}, msgspec.json.encode(given)
-        )
+        given = {"username": login, "application_password": password or site.app_passwords[login]}
+        return catalogue_of(http, **limits).open("wordpress", {"site_url": url or site.url}, msgspec.json.encode(given))
 
     return opened
 
 
 @pytest.fixture
-async def proxy(wordpress_server: WordPress) -> AsyncIterator[FaultyProxy]:
-    async with FaultyProxy(wordpress_server.url) as running:
+async def proxy(site: Site) -> AsyncIterator[FaultyProxy]:
+    async with FaultyProxy(site.url) as running:
         yield running
 
 
@@ -78,7 +84,7 @@ async def draft(port: ConnectorPort, title: str = "", key: str = "") -> Content:
     return result.data
 
 
-async def with_slug(server: WordPress, slug: str) -> list[dict[str, Any]]:
+async def with_slug(server: Site, slug: str) -> list[dict[str, Any]]:
     """What the site itself says it has, of any status."""
     asked = {"status": "any,trash", "context": "edit", "search": "", "slug": slug}
     async with httpx.AsyncClient(trust_env=False, auth=server.auth("admin")) as client:
@@ -121,9 +127,9 @@ async def test_a_password_that_was_revoked_is_told_by_every_operation(
             await port.find(operation, arguments, "k")
 
 
-async def test_an_address_that_is_no_wordpress_is_misconfigured(open_as: Open, wordpress_server: WordPress) -> None:
+async def test_an_address_that_is_no_wordpress_is_misconfigured(open_as: Open, site: Site) -> None:
     with pytest.raises(MisconfiguredError):
-        await open_as(url=f"{wordpress_server.url}/wrong/folder").check()
+        await open_as(url=f"{site.url}/wrong/folder").check()
 
 
 async def test_a_page_of_another_program_is_misconfigured(open_as: Open, proxy: FaultyProxy) -> None:
@@ -142,9 +148,7 @@ async def test_a_site_that_moved_says_where(open_as: Open, proxy: FaultyProxy) -
     assert "https://www.moved.test" in moved.value.vendor_says
 
 
-async def test_a_draft_is_created_read_changed_published_and_taken_back(
-    open_as: Open, wordpress_server: WordPress
-) -> None:
+async def test_a_draft_is_created_read_changed_published_and_taken_back(open_as: Open, site: Site) -> None:
     port, title = open_as(), f"Life of a post {new_id()}"
 
     made = await draft(port, title)
@@ -212,9 +216,7 @@ async def test_what_a_user_may_not_do_is_told_as_that(open_as: Open) -> None:
 
 
 @pytest.mark.parametrize("title", ["Plain", "Über ünïcode — 日本", "!!!", "x" * 500, "a/b?c=d&e#f", "<b>Bold</b>"])
-async def test_a_draft_is_found_again_by_its_key_whatever_its_title(
-    open_as: Open, title: str, wordpress_server: WordPress
-) -> None:
+async def test_a_draft_is_found_again_by_its_key_whatever_its_title(open_as: Open, title: str, site: Site) -> None:
     port, key = open_as(), new_id()
     asked = {"title": title, "body": "x"}
 
@@ -227,18 +229,18 @@ async def test_a_draft_is_found_again_by_its_key_whatever_its_title(
     assert other is None
     assert found is not None
     assert found.data.id == made.id
-    assert [post["slug"] for post in await with_slug(wordpress_server, slug_of(title, key))] == [slug_of(title, key)]
+    assert [post["slug"] for post in await with_slug(site, slug_of(title, key))] == [slug_of(title, key)]
 
 
-async def test_a_draft_is_found_again_whatever_has_become_of_it(open_as: Open, wordpress_server: WordPress) -> None:
+async def test_a_draft_is_found_again_whatever_has_become_of_it(open_as: Open, site: Site) -> None:
     port, key, title = open_as(), new_id(), f"Fate {new_id()}"
     made = await draft(port, title, key)
     asked = {"title": title, "body": "x"}
 
     await port.call("cms.publish", {"id": made.id}, "k")
     published = await port.find("cms.create_draft", asked, key)
-    async with httpx.AsyncClient(trust_env=False, auth=wordpress_server.auth("admin")) as client:
-        await client.delete(f"{wordpress_server.url}/wp-json/wp/v2/posts/{made.id}")
+    async with httpx.AsyncClient(trust_env=False, auth=site.auth("admin")) as client:
+        await client.delete(f"{site.url}/wp-json/wp/v2/posts/{made.id}")
     trashed = await port.find("cms.create_draft", asked, key)
 
     assert published is not None
@@ -340,9 +342,9 @@ async def test_a_site_that_cannot_be_reached_was_not_changed(open_as: Open) -> N
         await draft(open_as(url="http://127.0.0.1:9"))
 
 
-def test_a_revoked_password_shows_in_no_repr(open_as: Open, wordpress_server: WordPress) -> None:
+def test_a_revoked_password_shows_in_no_repr(open_as: Open, site: Site) -> None:
     port = open_as()
-    assert wordpress_server.app_passwords["editor"] not in f"{port!r} {port}"
+    assert site.app_passwords["editor"] not in f"{port!r} {port}"
 
 
 @pytest.mark.parametrize(
