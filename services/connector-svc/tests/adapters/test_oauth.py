@@ -26,7 +26,8 @@ from connector_svc.adapters import connectors as package
 from connector_svc.adapters.catalogue import Catalogue
 from connector_svc.adapters.connectors._declaration import Connector
 from connector_svc.adapters.http import Http
-from connector_svc.adapters.oauth import OAuthApp, OAuthClient, challenge_of, verifier_of
+from connector_svc.adapters.oauth import OAuthApp, OAuthClient
+from connector_svc.adapters.pkce import challenge_of, verifier_of
 from connector_svc.domain.errors import OAuthNotConfiguredError, ScopeInvalidError
 from connector_svc.testing.faults import FaultyProxy, answers, cuts
 

@@ -95,8 +95,11 @@ async def test_a_start_that_is_delivered_again_leads_to_the_vendor_too(service: 
 async def test_the_vendors_no_is_recorded_and_told(service: MemoryConnectorService) -> None:
     await service.ask(an_authorization())
 
-    problem = await service.refusal(service.callback(error="access_denied", sealed_code=b""))
+    id, no = new_id(), service.callback(error="access_denied", sealed_code=b"")
 
+    problem, again = await service.refusal(no, id=id), await service.refusal(no, id=id)
+
+    assert again == problem
     assert (problem.slug, problem.field) == ("authorization-refused", "error")
     refused = (await service.events(STREAM))[-1]
     assert isinstance(refused, ConnectionRefused)
@@ -116,8 +119,12 @@ async def test_what_a_browser_claims_to_be_an_error_does_not_become_an_event(ser
 @pytest.mark.parametrize("issuer", ["", "https://evil.test"])
 async def test_an_answer_from_another_server_is_refused(service: MemoryConnectorService, issuer: str) -> None:
     await service.ask(an_authorization())
+    id = new_id()
 
-    problem = await service.refusal(service.callback(issuer=issuer))
+    problem = await service.refusal(service.callback(issuer=issuer), id=id)
+    again = await service.refusal(service.callback(issuer=issuer), id=id)
+
+    assert again == problem
 
     assert problem.slug == "oauth-issuer-mismatch"
     assert isinstance((await service.events(STREAM))[-1], ConnectionRefused)

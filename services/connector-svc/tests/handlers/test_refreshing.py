@@ -181,18 +181,21 @@ async def test_a_crash_between_the_vendors_answer_and_storing_it_costs_the_grant
     assert (await service.refusal(PROFILE)).slug == "reconnect-needed"
 
 
-async def test_a_new_pair_that_could_not_be_stored_is_not_asked_for_twice(service: MemoryConnectorService) -> None:
+async def test_a_new_pair_is_kept_while_secret_svc_is_away_and_nobody_tries_the_old_one(
+    service: MemoryConnectorService,
+) -> None:
     service.clock += timedelta(hours=2)
 
     def secret_svc_goes_away() -> None:
         service.secret_svc.away = True
 
     service.vendor.after_refresh = secret_svc_goes_away
-    await service.refusal(PROFILE)
+    first, second = asyncio.create_task(service.ask(PROFILE)), asyncio.create_task(service.ask(PROFILE))
+    await asyncio.sleep(0.3)
+    assert not first.done()
     service.secret_svc.away = False
 
-    await service.get(PROFILE, OperationResult)
-
+    assert ((await first).problem, (await second).problem) == (None, None)
     assert service.vendor.refreshes == 1
 
 

@@ -4,8 +4,6 @@ RFC 6749, 7009 (revocation), 7636 (PKCE), 8414 (metadata), 9207 (issuer).
 """
 
 import base64
-import hashlib
-import hmac
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -23,12 +21,11 @@ from bizosaas_ports.connector import (
     RateLimitedError,
     Tokens,
 )
-from bizosaas_ports.sealing import SealingKey
 
 from ..domain.errors import OAuthNotConfiguredError, ScopeInvalidError
-from ..domain.ports import Verifier
 from .connectors._declaration import Connector, OAuth2
 from .http import AddressRefusedError, Answer, BrokenOffError, Http, NotSentError, RedirectedError
+from .pkce import challenge_of
 
 METADATA_SECONDS = 3600.0
 METADATA_PATH = "/.well-known/openid-configuration"
@@ -64,21 +61,6 @@ class _ErrorAnswer(msgspec.Struct):
 
     error: str
     error_description: str = ""
-
-
-def verifier_of(key: SealingKey) -> Verifier:
-    """PKCE verifiers that need not be stored: an HMAC of the state under a key derived from the service's own."""
-    state_key = hmac.digest(base64.b64decode(key.export()), b"connector-svc oauth state 1", "sha256")
-    return lambda state: _base64url(hmac.digest(state_key, state.encode(), "sha256"))
-
-
-def challenge_of(verifier: str) -> str:
-    """The S256 challenge of a verifier."""
-    return _base64url(hashlib.sha256(verifier.encode()).digest())
-
-
-def _base64url(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def variable_of(connector: str, what: str) -> str:

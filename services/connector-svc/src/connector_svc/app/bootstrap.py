@@ -17,7 +17,8 @@ from ..adapters.catalogue import Catalogue
 from ..adapters.connectors._declaration import Connector
 from ..adapters.http import Http
 from ..adapters.leases import PostgresLeases
-from ..adapters.oauth import OAuthClient, verifier_of
+from ..adapters.oauth import OAuthClient
+from ..adapters.pkce import verifier_of
 from ..adapters.secrets import SecretService
 from ..handlers.calls import Calls
 from ..handlers.commands import HANDLERS

@@ -114,9 +114,8 @@ async def complete_authorization(
             told = AuthorizationRefusedError(f"The vendor's page answered: {_code(command.error)}.")
             return await refuse(store, secrets, envelope, context, id, _code(command.error), told, now)
         if not await authorizer.issued_by(connector, settings, command.issuer):
-            return await refuse(
-                store, secrets, envelope, context, id, "issuer-mismatch", OAuthIssuerMismatchError(), now
-            )
+            mismatch = OAuthIssuerMismatchError()
+            return await refuse(store, secrets, envelope, context, id, mismatch.slug, mismatch, now)
         tokens = await _redeemed(
             command, pending, settings, context, authorizer=authorizer, sessions=sessions, key=key, verifier=verifier
         )
@@ -125,7 +124,9 @@ async def complete_authorization(
             id=derived(envelope.id, "store"),
         )  # fmt: skip
         account = await connectors.open(connector, settings, credential.value).check()
-    except (CodeNotSealedError, RefusedError) as error:
+    except CodeNotSealedError as error:
+        return await refuse(store, secrets, envelope, context, id, error.slug, error, now)
+    except RefusedError as error:
         return await refuse(store, secrets, envelope, context, id, "misconfigured", error, now)
     except ConnectorError as error:
         detail = str(error)

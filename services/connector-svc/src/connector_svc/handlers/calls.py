@@ -6,12 +6,7 @@ call stays uncertain: it is never tried blindly again.
 """
 
 import asyncio
-import hashlib
-import re
 import time
-from dataclasses import dataclass
-from typing import Any
-from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
@@ -22,11 +17,9 @@ from bizosaas_events.messages.connector import (
     CallOperation,
     CallSucceeded,
     CallUncertain,
-    ConnectorOperation,
     OperationResult,
 )
 from bizosaas_events.store import EventStore
-from bizosaas_ports.capabilities import operations
 from bizosaas_ports.clock import Clock
 from bizosaas_ports.connector import (
     CallResult,
@@ -38,42 +31,21 @@ from bizosaas_ports.connector import (
 )
 
 from ..domain.call import CALL, Begin, Settle
-from ..domain.connection import State
 from ..domain.errors import (
-    ArgumentsInvalidError,
     CallInProgressError,
     CallUncertainError,
-    IdempotencyKeyMissingError,
-    UnknownOperationError,
     VendorLimitError,
 )
 from ..domain.ports import Budget, Connectors, Leases, LeaseTakenError, SecretsUnavailableError
 from .gate import Gate
+from .planning import Call, digest_of, planned
 from .refusals import RETRY_AFTER, refusal, refusal_of
 from .sessions import Opened, Sessions
 
-LONGEST_KEY = 200
 PATIENCE = 2.0
 """Seconds we wait for a rate limit to pass before we refuse."""
 CALL_WAIT = 8.0
 """Longer than the lease of a process that died: its call is taken over, not refused."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A CallOperation that was found right: its operation exists and its arguments fit."""
-
-    id: str
-    connection_id: str
-    connector: str
-    operation: ConnectorOperation
-    arguments: dict[str, Any]
-    digest: str
-    key: str
-
-    @property
-    def is_read(self) -> bool:
-        return self.operation.effect == "read"
 
 
 class Calls:
@@ -96,7 +68,7 @@ class Calls:
         """Make the call, or answer what came of it when it was made before."""
         context = envelope.context()
         state = await self._sessions.state(command.connection_id, context)
-        call = self._checked(command, envelope, state)
+        call = planned(command, envelope, self._connectors.describe(state.connector))
         earlier = await self._store.handled(envelope.id)
         if earlier is not None:
             self._refuse_again(earlier)
@@ -109,25 +81,6 @@ class Calls:
                     return await self._effect(call, context, envelope.id, earlier)
             except LeaseTakenError as error:
                 raise CallInProgressError(RETRY_AFTER) from error
-
-    def _checked(self, command: CallOperation, envelope: Envelope, state: State) -> Call:
-        known = {operation.name: operation for operation in self._connectors.describe(state.connector).operations}
-        operation = known.get(command.operation)
-        if operation is None:
-            raise UnknownOperationError(command.operation, state.connector, known)
-        try:
-            request = msgspec.convert(command.arguments, operations()[operation.name].request)
-        except msgspec.ValidationError as error:
-            raise ArgumentsInvalidError(*_field_and_words(error)) from error
-        is_read, key = operation.effect == "read", command.idempotency_key
-        if not is_read and not 1 <= len(key) <= LONGEST_KEY:
-            raise IdempotencyKeyMissingError(operation.name)
-        id = f"{envelope.tenantid}:{command.connection_id}:{key}"
-        return Call(
-            id=envelope.id if is_read else str(uuid5(NAMESPACE_OID, f"bizosaas:connector-svc:call:{id}")),
-            connection_id=command.connection_id, connector=state.connector, operation=operation,
-            arguments=command.arguments, digest=_digest(msgspec.json.encode(request, order="deterministic")), key=key,
-        )  # fmt: skip
 
     def _refuse_again(self, earlier: Envelope) -> None:
         """A command that comes again after it failed is told so again, and changes nothing."""
@@ -266,7 +219,7 @@ class Calls:
         succeeded = CallSucceeded(
             call_id=call.id, connection_id=call.connection_id, operation=call.operation.name,
             resource_type=result.resource_type, resource_id=result.resource_id, count=result.count,
-            status=result.status, duration_ms=duration_ms, bytes=result.bytes, digest=_digest(bytes(answered.data)),
+            status=result.status, duration_ms=duration_ms, bytes=result.bytes, digest=digest_of(bytes(answered.data)),
             repeated=repeated,
         )  # fmt: skip
         return Answer(await self._settle(call, opened, succeeded, command_id), answered)
@@ -296,17 +249,6 @@ class Calls:
 def _answered(call: Call, result: CallResult | None, *, repeated: bool) -> OperationResult:
     data = msgspec.json.encode(result.data if result else None)
     return OperationResult(call_id=call.id, data=msgspec.Raw(data), repeated=repeated)
-
-
-def _field_and_words(error: msgspec.ValidationError) -> tuple[str, str]:
-    """msgspec's message as the field it is about, from `at $.title` or from the name in it, and the sentence."""
-    words, _, path = str(error).partition(" - at `$.")
-    named = path.rstrip("`") or ".".join(re.findall(r"field `([^`]+)`", words))
-    return f"arguments.{named}" if named else "arguments", f"{words}."
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _ms_since(began: float) -> int:

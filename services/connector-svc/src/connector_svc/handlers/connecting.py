@@ -63,9 +63,9 @@ async def connect(
         credential = await secrets.lease(context, secret_id, None, f"check of {purpose}")
         account = await connectors.open(command.connector, settings, credential.value).check()
     except RefusedError as error:
-        return await refuse(store, secrets, envelope, context, id, "misconfigured", error, now)
+        return await refuse(store, secrets, envelope, context, id, CredentialsInvalidError.slug, error, now)
     except CredentialsInvalidError as error:
-        return await refuse(store, secrets, envelope, context, id, "misconfigured", error, now, secret_id)
+        return await refuse(store, secrets, envelope, context, id, error.slug, error, now, secret_id)
     except ConnectorError as error:
         told = not_made(error.reason, f"{error} {error.vendor_says}".strip(), error.retry_after)
         detail = str(error)

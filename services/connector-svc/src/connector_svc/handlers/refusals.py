@@ -4,7 +4,11 @@ from bizosaas_events import DomainError
 from bizosaas_ports.connector import ConnectorError
 
 from ..domain.errors import (
+    AuthorizationRefusedError,
+    CodeNotSealedError,
     CredentialRefusedError,
+    CredentialsInvalidError,
+    OAuthIssuerMismatchError,
     ReconnectNeededError,
     VendorAddressError,
     VendorDownError,
@@ -49,9 +53,22 @@ def refusal(reason: str, detail: str, retry_after: float | None = None) -> Domai
 
 
 def not_made(reason: str, detail: str, retry_after: float | None = None) -> DomainError:
-    """The refusal for a connection that was not made: there is nothing to reconnect yet."""
-    if reason in ("revoked", "expired", "refused", "not-found"):
-        return CredentialRefusedError(
-            detail, field="credentials", remedy="Check them at the vendor, then connect again."
-        )
-    return refusal(reason, detail, retry_after)
+    """The refusal of a connection that was not made, now or as it was recorded: there is nothing to reconnect yet.
+
+    A reason that is none of ours is the error code that the vendor's page sent back.
+    """
+    match reason:
+        case "revoked" | "expired" | "refused" | "not-found":
+            return CredentialRefusedError(
+                detail, field="credentials", remedy="Check them at the vendor, then connect again."
+            )
+        case "scope-missing" | "provider-down" | "rate-limited" | "misconfigured":
+            return refusal(reason, detail, retry_after)
+        case CredentialsInvalidError.slug:
+            return CredentialsInvalidError(detail)
+        case OAuthIssuerMismatchError.slug:
+            return OAuthIssuerMismatchError()
+        case CodeNotSealedError.slug:
+            return CodeNotSealedError()
+        case _:
+            return AuthorizationRefusedError(detail)

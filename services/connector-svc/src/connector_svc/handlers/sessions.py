@@ -64,7 +64,7 @@ MARGIN = timedelta(seconds=30)
 """A token that ends sooner is refreshed before the call; of a short-lived one, a fifth of its life."""
 REFRESH_WAIT = 25.0
 """Seconds that a call waits while another refreshes: longer than the vendor may take."""
-STORE_ATTEMPTS = 4
+LONGEST_OUTAGE = 600.0
 PAUSE = 30.0
 
 _TROUBLES: dict[str, tuple[Trouble, bool]] = {
@@ -105,7 +105,6 @@ class Sessions:
         self._budget = budget
         self._now = now
         self._refresh_wait = refresh_wait
-        self._unsaved: dict[tuple[str, int], Tokens] = {}
 
     async def state(self, id: str, context: Context) -> State:
         """The connection's state. Raises StreamNotFoundError."""
@@ -240,29 +239,30 @@ class Sessions:
             raise CredentialExpiredError("The authorization has run out, and the vendor offers no renewal.")
         secret = await self.client_secret(state.connector, opened.context)
         await self._record(opened, BeginRefresh(connection_id=opened.id, secret_version=state.secret_version))
-        key = (state.secret_id, state.secret_version)
         await lease.check()
-        if key not in self._unsaved:
-            self._unsaved[key] = await self._authorizer.refresh(state.connector, state.settings, tokens, secret)
+        renewed = await self._authorizer.refresh(state.connector, state.settings, tokens, secret)
         id = str(uuid5(NAMESPACE_OID, f"bizosaas:connector-svc:refresh:{state.secret_id}:{lease.fence}"))
-        stored = await self._kept_safe(opened, state, self._unsaved[key], id)
-        del self._unsaved[key]
-        return stored
+        return await self._kept_safe(opened, state, renewed, id)
 
     async def _kept_safe(self, opened: Opened, state: State, tokens: Tokens, id: str) -> Credential:
-        """From here to its end the new pair is in this process only, so secret-svc is asked again and again."""
-        value = msgspec.json.encode(tokens)
-        for attempt in range(STORE_ATTEMPTS):
+        """Have the new pair stored, however long secret-svc is away.
+
+        Under the lease meanwhile: nobody else may try the old pair, which a
+        vendor that rotates would take for theft.
+        """
+        value, pause = msgspec.json.encode(tokens), 0.2
+        until = asyncio.get_running_loop().time() + LONGEST_OUTAGE
+        while True:
             try:
                 return await self._secrets.store_value(
                     opened.context, state.secret_id, "oauth_tokens", value, f"connection {opened.id}", id=id
                 )
             except SecretsUnavailableError:
-                if attempt == STORE_ATTEMPTS - 1:
+                if asyncio.get_running_loop().time() > until:
                     raise
                 _log.warning("refreshed credential not stored yet", connection=opened.id)
-                await asyncio.sleep(attempt)
-        raise AssertionError("the last attempt returns or raises")
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
 
     async def _adopt(self, opened: Opened, credential: Credential) -> Opened:
         tokens = msgspec.json.decode(credential.value, type=Tokens)

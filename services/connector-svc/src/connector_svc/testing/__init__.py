@@ -43,7 +43,7 @@ from bizosaas_ports.identity import Profile
 from bizosaas_ports.sealing import SealError, SealingKey, seal
 
 from ..adapters.memory import MemoryAuthorizations, MemoryBudget, MemoryLeases
-from ..adapters.oauth import verifier_of
+from ..adapters.pkce import verifier_of
 from ..adapters.secrets import SecretService
 from ..domain.errors import CredentialsInvalidError, ScopeInvalidError, SettingInvalidError, UnknownConnectorError
 from ..handlers.calls import Calls
