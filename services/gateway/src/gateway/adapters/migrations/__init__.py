@@ -1,0 +1,1 @@
+"""The gateway's tables: the views of every kind of object, and each tenant's feed of events."""

@@ -1,0 +1,81 @@
+"""Sessions in Redis, under the hash of their token: who reads Redis cannot sign in with what stands there."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from datetime import datetime, timedelta
+from typing import cast
+
+import msgspec
+from cachetools import TTLCache
+from redis.asyncio import Redis
+
+from bizosaas_events.envelope import now
+
+CACHED_SECONDS = 5.0
+"""For so long a session that was ended elsewhere may still be taken here."""
+CACHED_SESSIONS = 50_000
+LONGEST_TOKEN = 128
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is signed in, and until when at the latest."""
+
+    member_id: str
+    tenant_id: str
+    email: str
+    name: str
+    role: str
+    ends_at: datetime
+
+
+_decode = msgspec.json.Decoder(Session).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class RedisSessions:
+    """A session ends `idle_seconds` after its last use, and `longest_seconds` after signing in at the latest."""
+
+    def __init__(self, redis: Redis, *, env: str, idle_seconds: int, longest_seconds: int) -> None:
+        self._redis = redis
+        self._env = env
+        self._idle_seconds = idle_seconds
+        self._longest_seconds = longest_seconds
+        self._cache: TTLCache[str, Session] = TTLCache(CACHED_SESSIONS, min(CACHED_SECONDS, idle_seconds / 3))
+
+    async def open(self, *, member_id: str, tenant_id: str, email: str, name: str, role: str) -> tuple[str, Session]:
+        """A new session and the token that stands for it, which is kept nowhere."""
+        token = secrets.token_urlsafe(32)
+        session = Session(
+            member_id=member_id, tenant_id=tenant_id, email=email, name=name, role=role,
+            ends_at=now() + timedelta(seconds=self._longest_seconds),
+        )  # fmt: skip
+        await self._redis.set(self._key(token), _encode(session), ex=self._idle_seconds)
+        return token, session
+
+    async def find(self, token: str) -> Session | None:
+        """The session of a token, used now. Raises RedisError when Redis is away and the session is not in the cache."""
+        if (cached := self._cache.get(token)) is not None:
+            return cached if cached.ends_at > now() else None
+        if len(token) > LONGEST_TOKEN:
+            return None
+        data = cast("bytes | None", await self._redis.getex(self._key(token), ex=self._idle_seconds))
+        if not data or (session := _decode(data)).ends_at <= now():
+            return None
+        self._cache[token] = session
+        return session
+
+    async def close(self, token: str) -> None:
+        """End a session."""
+        self._cache.pop(token, None)
+        await self._redis.delete(self._key(token))
+
+    def _key(self, token: str) -> str:
+        return f"{self._env}:session:{hashlib.sha256(token.encode()).hexdigest()}"
+
+
+def csrf_token(token: str) -> str:
+    """The CSRF token of a session: derived, so that it needs no place of its own, and says nothing about the token."""
+    mac = hmac.digest(token.encode(), b"csrf", "sha256")
+    return base64.urlsafe_b64encode(mac).decode().rstrip("=")

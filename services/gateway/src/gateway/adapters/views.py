@@ -1,0 +1,125 @@
+"""The read model in PostgreSQL, read as one tenant: what row-level security lets that tenant see."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+
+ALL_TENANTS = "*"
+TIMEOUT_SECONDS = 5.0
+"""A read that takes longer is given up: the caller is told to try again."""
+
+_ONE = "select version, state::text, updated_at from view where kind = $1 and id = $2"
+_PAGE = """select id, created_at, state::text from view
+           where kind = $1 and ($2 = '*' or tenant = $2 or (kind = 'agent' and tenant = 'platform'))
+           and ($3::timestamptz is null or (created_at, id) < ($3, $4))"""
+_FEED = """select number, event_id, type, subject, version, at, actor, words, position, correlation_id, causation_id
+           from feed where tenant = $1 and number > $2 order by number limit $3"""
+_CAUSED = """select subject, version, position from feed
+             where ($1 = '*' or tenant = $1) and causation_id = $2 order by tenant, number desc limit 1"""
+_CHECKPOINT = "select position from consumer_partition where consumer = $1 and category = $2 and part = $3"
+
+
+class Found(NamedTuple):
+    """One object: the version of its stream, its state as JSON text."""
+
+    version: int
+    state: str
+    updated_at: datetime
+
+
+class Item(NamedTuple):
+    """One object in a page, with what a cursor is made of."""
+
+    id: str
+    created_at: datetime
+    state: str
+
+
+class Caused(NamedTuple):
+    """The last event that a command recorded."""
+
+    subject: str
+    version: int
+    position: str
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of the tenant's feed, as the stream sends it."""
+
+    number: int
+    id: str
+    type: str
+    subject: str
+    version: int
+    time: datetime
+    actor: str
+    words: str
+    position: str
+    correlation_id: str
+    causation_id: str
+
+
+class PostgresViews:
+    """Reads the read model. Raises asyncpg's or OS errors when PostgreSQL is away."""
+
+    def __init__(self, pool: "asyncpg.Pool[Any]", *, consumer: str) -> None:
+        self._pool = pool
+        self._consumer = consumer
+
+    async def one(self, tenant: str, kind: str, id: str) -> Found | None:
+        """One object, if this tenant may see it."""
+        async with self._as(tenant) as connection:
+            row = await connection.fetchrow(_ONE, kind, id, timeout=TIMEOUT_SECONDS)
+        return Found(*row) if row else None
+
+    async def page(
+        self, tenant: str, kind: str, *, filters: Mapping[str, str], after: tuple[datetime, str] | None, limit: int
+    ) -> list[Item]:
+        """The next objects of a kind, newest first, whose fields have these values."""
+        query, values = _PAGE, [kind, tenant, *(after or (None, None))]
+        for field, value in filters.items():
+            query += f" and state->>${len(values) + 1} = ${len(values) + 2}"
+            values += [field, value]
+        query += f" order by created_at desc, id desc limit ${len(values) + 1}"
+        async with self._as(tenant) as connection:
+            rows = await connection.fetch(query, *values, limit, timeout=TIMEOUT_SECONDS)
+        return [Item(*row) for row in rows]
+
+    async def feed(self, tenant: str, after: int, limit: int) -> Sequence[Told]:
+        """The tenant's next events behind a number."""
+        async with self._as(tenant) as connection:
+            rows = await connection.fetch(_FEED, tenant, after, limit, timeout=TIMEOUT_SECONDS)
+        return [
+            Told(
+                number=row[0], id=str(row[1]), type=row[2], subject=row[3], version=row[4], time=row[5], actor=row[6],
+                words=row[7], position=row[8], correlation_id=row[9], causation_id=row[10],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    async def feed_end(self, tenant: str) -> int:
+        """The number of the tenant's newest event, 0 when there is none."""
+        async with self._as(tenant) as connection:
+            number = await connection.fetchval("select number from feed_counter where tenant = $1", tenant)
+        return number or 0
+
+    async def caused(self, tenant: str, command_id: str) -> Caused | None:
+        """What a command recorded, if the read model has heard of it."""
+        async with self._as(tenant) as connection:
+            row = await connection.fetchrow(_CAUSED, tenant, command_id, timeout=TIMEOUT_SECONDS)
+        return Caused(*row) if row else None
+
+    async def checkpoint(self, category: str, partition: int) -> int:
+        """How far the read model has come in one partition, whichever instance holds it."""
+        position = await self._pool.fetchval(_CHECKPOINT, self._consumer, category, partition, timeout=TIMEOUT_SECONDS)
+        return position or 0
+
+    @asynccontextmanager
+    async def _as(self, tenant: str) -> AsyncIterator[Any]:
+        async with self._pool.acquire(timeout=TIMEOUT_SECONDS) as connection, connection.transaction(readonly=True):
+            await connection.execute("select set_config('app.tenant', $1, true)", tenant, timeout=TIMEOUT_SECONDS)
+            yield connection

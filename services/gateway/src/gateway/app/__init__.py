@@ -1,0 +1,1 @@
+"""How the gateway is put together and run."""

@@ -1,0 +1,105 @@
+"""Who may do what: the one gate that every route but the public ones lies behind.
+
+Every handler says in its `opt` what it needs (`needs(...)`) or that it is
+`PUBLIC`; one that says neither lets nobody in.
+"""
+
+import hmac
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, cast
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from bizosaas_events import Command, DomainError, StreamNotFoundError
+from bizosaas_ports.access import PLATFORM_TENANT, Feature, allows
+
+from ..adapters.sessions import csrf_token
+from .call import Call
+from .errors import CsrfError, InvalidParameterError, NotSignedInError, PermissionMissingError
+from .reading import tenant_exists
+
+COOKIE = "__Host-bizos_session"
+PUBLIC = {"public": True}
+
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+def needs(what: type[Command] | Feature | None, **documented: Any) -> dict[str, Any]:
+    """A handler's `opt`: the permission of the command it sends, a feature, or None: to be signed in is enough.
+
+    `documented` is for the OpenAPI document: `page` or `one` (a kind of view), `writes`, `answers` (a type).
+    """
+    return {"needs": what.permission if isinstance(what, type) else what, **documented}
+
+
+class Gate:
+    """ASGI middleware, after routing and before the body is read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = cast("dict[str, Any]", scope)
+        opt, method = known["route_handler"].opt, known["method"]
+        if "public" not in opt and method != "OPTIONS":
+            call: Call = known["call"]
+            await admit(call, method)
+            require(call, opt["needs"])
+        await self._app(scope, receive, send)
+
+
+async def admit(call: Call, method: str) -> None:
+    """Find out who asks, and for which tenant. Raises NotSignedInError, CsrfError."""
+    token, by_cookie = credentials(call)
+    if not token:
+        raise NotSignedInError
+    session = await call.gateway.sessions.find(token)
+    if session is None:
+        raise NotSignedInError("The session has ended.")
+    call.session, call.token, call.tenant = session, token, session.tenant_id
+    if by_cookie and method not in _SAFE and not _same(call.header(b"x-csrf-token"), csrf_token(token)):
+        raise CsrfError
+    wanted = call.header(b"bizos-tenant")
+    if wanted and wanted != session.tenant_id:
+        await act_for(call, wanted)
+
+
+async def act_for(call: Call, tenant: str) -> None:
+    """Let a platform administrator act for a tenant. Raises PermissionMissingError, or as if there were no such tenant."""
+    require(call, Feature.PLATFORM_MANAGEMENT)
+    if tenant != PLATFORM_TENANT and not await tenant_exists(call, tenant):
+        raise StreamNotFoundError(f"tenant-{tenant[:100]}")
+    call.tenant = tenant
+
+
+def require(call: Call, permission: str | None) -> None:
+    """Raises PermissionMissingError, which names the permission."""
+    role = call.member.role
+    if not allows(role, permission):
+        raise PermissionMissingError(role, str(permission))
+
+
+def credentials(call: Call) -> tuple[str, bool]:
+    """The session's token, and whether it came by cookie: a browser sends that one unasked."""
+    authorization = call.headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            raise NotSignedInError("Only the authorization scheme Bearer is known here.")
+        return token.strip(), False
+    cookie = call.headers.get(b"cookie")
+    if cookie is None or COOKIE.encode() not in cookie:
+        return "", False
+    try:
+        morsel = SimpleCookie(cookie.decode("latin-1")).get(COOKIE)
+    except CookieError as error:
+        raise _bad_cookie() from error
+    return (morsel.value if morsel else ""), True
+
+
+def _bad_cookie() -> DomainError:
+    return InvalidParameterError("The cookie cannot be read.", field="Cookie", remedy="Delete it and sign in again.")
+
+
+def _same(said: str, expected: str) -> bool:
+    return hmac.compare_digest(said.encode(), expected.encode())

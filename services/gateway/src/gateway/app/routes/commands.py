@@ -1,0 +1,61 @@
+"""What became of a command."""
+
+from uuid import UUID
+
+from litestar import Controller, get
+from litestar.params import FromPath
+
+from bizosaas_events import Reply, StreamNotFoundError
+from bizosaas_ports.access import Feature, allows
+from bizosaas_runtime import problems
+
+from ...adapters.views import ALL_TENANTS
+from ..answers import Answer
+from ..auth import needs
+from ..call import ApiRequest, Call
+from ..writing import Outcome, encode_outcome
+
+
+class Commands(Controller):
+    path = "/v1/commands"
+    tags = ("Commands",)
+
+    @get("/{command_id:str}", opt=needs(None, answers=Outcome))
+    async def show_command(self, request: ApiRequest, command_id: FromPath[str]) -> Answer:
+        """Whether a command is done, refused or pending. Its result can be read here for a minute."""
+        return Answer(200, encode_outcome(await outcome_of(request.call, command_id)))
+
+
+async def outcome_of(call: Call, command_id: str) -> Outcome:
+    """From the answer while Redis has it, from the events it caused after that. Raises StreamNotFoundError."""
+    try:
+        command_id = str(UUID(command_id))
+    except ValueError as error:
+        raise StreamNotFoundError(f"command-{command_id[:100]}") from error
+    bus = call.gateway.bus
+    sender = await bus.sender(command_id)
+    manages = allows(call.member.role, Feature.TENANT_MANAGEMENT)
+    mine = sender is not None and (
+        manages or sender.tenant == call.tenant or sender.actor == f"member:{call.member.member_id}"
+    )
+    if mine and (reply := await bus.outcome(command_id)) is not None:
+        return answered(reply)
+    caused = await call.gateway.views.caused(ALL_TENANTS if mine or manages else call.tenant, command_id)
+    if caused is not None:
+        return Outcome(
+            command_id=command_id, status="done", id=caused.subject.partition("-")[2], version=caused.version,
+            position=caused.position,
+        )  # fmt: skip
+    if not mine:
+        raise StreamNotFoundError(f"command-{command_id}")
+    return Outcome(command_id=command_id, status="pending")
+
+
+def answered(reply: Reply) -> Outcome:
+    """A reply as an outcome."""
+    if reply.problem is not None:
+        return Outcome(command_id=reply.command_id, status="refused", problem=problems.document(reply.problem))
+    return Outcome(
+        command_id=reply.command_id, status="done", id=reply.subject.partition("-")[2], version=reply.version,
+        position=reply.position, result=reply.result,
+    )  # fmt: skip

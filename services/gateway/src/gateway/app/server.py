@@ -1,0 +1,121 @@
+"""The gateway's process: serves at once, works as soon as its database and Redis are there, and drains on SIGTERM."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+
+import structlog
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from bizosaas_runtime import logging, telemetry
+from bizosaas_runtime.health import Health
+from bizosaas_runtime.settings import load
+from bizosaas_runtime.worker import APPLIED, FAILING, HELD, open_platform
+
+from ..adapters import migrations
+from .access_log import AccessLog
+from .bootstrap import application, bootstrap, checks
+from .edge import Edge
+from .settings import Settings
+
+SENDERS_REMEMBERED_SECONDS = 3600
+"""For so long a command that nobody has handled is known to be pending, and whose it is."""
+EXIT_PORT_TAKEN = 75
+
+_log = structlog.get_logger(__name__)
+
+
+def run() -> None:
+    """Run until SIGTERM or SIGINT. A missing or wrong setting, or a taken port, ends the process at once and says so."""
+    settings = load(Settings)
+    logging.configure("gateway", settings.log_level)
+    provider = telemetry.configure("gateway", settings.otel_exporter_otlp_endpoint)
+    _require_free(settings.host, settings.http_port)
+    try:
+        uvloop.run(serve(settings))
+    finally:
+        provider.shutdown()
+
+
+async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
+    """Serve until `stop` is set, or a signal says so."""
+    stop = stop or _stopped_by_signals()
+    health = Health()
+    health.checks["start"] = lambda: "waiting for PostgreSQL and Redis"
+    access_log = AccessLog(enabled=settings.log_level in ("DEBUG", "INFO"))
+    edge = Edge(
+        health, access_log, https=settings.public_url.scheme == "https",
+        tracing=bool(settings.otel_exporter_otlp_endpoint),
+    )  # fmt: skip
+    server = Server(
+        edge, address=settings.host, port=settings.http_port, interface=Interfaces.ASGINL, websockets=False,
+        log_enabled=False,
+    )  # fmt: skip
+    serving = asyncio.create_task(server.serve())
+    working = asyncio.create_task(_work(settings, edge, health, stop))
+    try:
+        await asyncio.wait([serving, working], return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        await working
+    finally:
+        server.stop()  # type: ignore[no-untyped-call]  # granian
+        await serving
+        access_log.flush()
+        _log.info("stopped")
+
+
+async def _work(settings: Settings, edge: Edge, health: Health, stop: asyncio.Event) -> None:
+    remember = SENDERS_REMEMBERED_SECONDS
+    async with open_platform("gateway", settings, migrations, stop, remember_seconds=remember) as platform:
+        if platform is None:
+            return
+        async with bootstrap(platform) as gateway:
+            consumer = gateway.consumer
+            APPLIED.labels(consumer.name).set_function(lambda: consumer.applied)
+            HELD.labels(consumer.name).set_function(lambda: len(consumer.held))
+            FAILING.labels(consumer.name).set_function(lambda: len(consumer.failing))
+            edge.app, edge.gateway = application(), gateway
+            projecting = asyncio.create_task(consumer.run())
+            health.checks |= checks(platform, gateway)
+            del health.checks["start"]
+            _log.info("ready", port=settings.http_port)
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                done, _ = await asyncio.wait([stopping, projecting], return_when=asyncio.FIRST_COMPLETED)
+                health.checks["drain"] = lambda: "draining"
+                gateway.draining.set()
+                if not await edge.drained(settings.drain_seconds):
+                    _log.warning("requests in hand are given up", number=edge.in_hand)
+                for task in done - {stopping}:
+                    task.result()  # the projection never ends by itself: say why it did
+            finally:
+                edge.app = None
+                for task in (stopping, projecting):
+                    task.cancel()
+                await asyncio.gather(stopping, projecting, return_exceptions=True)
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _require_free(host: str, port: int) -> None:
+    """End the process with one sentence when the port is taken: the server itself would not say."""
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            print(
+                f"BIZOS_HTTP_PORT: {host}:{port} cannot be listened on ({error.strerror}). "
+                "Stop what uses it, or choose another port.",
+                file=sys.stderr,
+            )
+            raise SystemExit(EXIT_PORT_TAKEN) from error

@@ -1,0 +1,1 @@
+"""What the gateway does with events: it folds them into what readers see."""

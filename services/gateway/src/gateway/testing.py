@@ -1,0 +1,421 @@
+"""The gateway for tests: its settings, and the other services played on the real Redis streams."""
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, cast
+
+import httpx
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from bizosaas_events import (
+    Command,
+    Context,
+    DomainError,
+    Envelope,
+    Event,
+    Kind,
+    Problem,
+    Reply,
+    StreamNotFoundError,
+    messages,
+    new_id,
+    problem_of,
+)  # fmt: skip
+from bizosaas_events.bus import Answer, Names
+from bizosaas_events.bus.base import reply_of
+from bizosaas_events.bus.reading import read_streams
+from bizosaas_events.bus.redis import send_reply
+from bizosaas_events.codec import type_of
+from bizosaas_events.envelope import from_fields, now, partition_of, to_fields
+from bizosaas_events.errors import RefusedError
+from bizosaas_events.messages import agent, audit, connector, tenant, workflow
+from bizosaas_ports.access import PLATFORM_TENANT, Role, allows
+from bizosaas_ports.sealing import SealingKey, export_public, seal
+
+from .app.server import serve
+from .app.settings import Settings
+
+TENANT_KEY, CONNECTOR_KEY, SECRET_KEY = (SealingKey(bytes([n]) * 32) for n in (1, 2, 3))
+PASSWORD = "correct horse battery"
+PARTITIONS = 4
+
+
+def some_settings(*, database_url: str, redis_url: str, env: str, port: int, **other: Any) -> Settings:
+    """Settings of a gateway on these servers."""
+    return Settings(
+        database_url=database_url, redis_url=redis_url, env=env, http_port=port, partitions=PARTITIONS,
+        public_url=f"http://127.0.0.1:{port}", tenant_svc_public_key=_public(TENANT_KEY),
+        connector_svc_public_key=_public(CONNECTOR_KEY), secret_svc_public_key=_public(SECRET_KEY),
+        log_level="WARNING", **other,
+    )  # fmt: skip
+
+
+def _public(key: SealingKey) -> str:
+    return export_public(key.public)
+
+
+class _RefusalError(DomainError):
+    def __init__(self, kind: Kind, slug: str) -> None:
+        super().__init__(f"Refused as {slug}.")
+        self.kind = kind  # type: ignore[misc]  # one class for every refusal a test needs
+        self.slug = slug  # type: ignore[misc]
+
+
+@dataclass
+class Services:
+    """Answers commands as the services would, in a few lines each, and relays the events that come of them."""
+
+    redis: Redis
+    env: str
+    silent: set[str] = field(default_factory=set)
+    """Services that do not answer, as if they were down."""
+    seen: list[tuple[Envelope, Command]] = field(default_factory=list)
+    accounts: dict[str, tuple[tenant.AddMember, str]] = field(default_factory=dict)
+    _versions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _positions: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    _owners: dict[str, str] = field(default_factory=dict)
+    _handled: dict[str, Envelope] = field(default_factory=dict)
+    _decided: set[str] = field(default_factory=set)
+    _states: set[str] = field(default_factory=set)
+
+    async def run(self) -> None:
+        """Answer until cancelled; an outage is waited out."""
+        names = Names(self.env)
+        last = {names.commands(service).encode(): "0-0" for service in messages.categories()}
+        while True:
+            try:
+                for name, entries in await read_streams(self.redis, last, count=100, block_ms=100):
+                    for id, fields in entries:
+                        last[name] = id.decode()
+                        envelope = from_fields(fields)
+                        command = cast(Command, messages.codec().decode(envelope))
+                        self.seen.append((envelope, command))
+                        if command.service not in self.silent:
+                            await send_reply(self.redis, names, envelope, await self._reply(command, envelope))
+            except (OSError, RedisError):
+                await asyncio.sleep(0.05)
+
+    def commands(self, kind: type[Command]) -> list[tuple[Envelope, Command]]:
+        """What was asked for, of one kind."""
+        return [(e, c) for e, c in self.seen if isinstance(c, kind)]
+
+    async def record(self, stream: str, event: Event, context: Context) -> Envelope:
+        """Put an event into its log, as a service's relay would."""
+        service = type_of(event).partition(".")[0]
+        partition = partition_of(context.tenant, stream, PARTITIONS)
+        self._versions[stream] += 1
+        self._positions[service, partition] += 1
+        envelope = Envelope(
+            id=new_id(), source=f"{service}-svc", type=type_of(event), subject=stream, time=context.time,
+            tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
+            correlationid=context.correlation_id, causationid=context.causation_id, partition=partition,
+            sequence=self._positions[service, partition], streamversion=self._versions[stream],
+            data=messages.codec().encode(event),
+        )  # fmt: skip
+        name = Names(self.env).partition(service, partition)
+        self._owners[stream] = context.tenant
+        fields = cast("dict[Any, Any]", to_fields(envelope))
+        await self.redis.xadd(name, fields, id=f"{envelope.sequence}-0")
+        return envelope
+
+    async def _reply(self, command: Command, envelope: Envelope) -> Reply:
+        if not allows(envelope.actorrole, command.permission):
+            problem = Problem(kind=Kind.FORBIDDEN, slug="permission-missing", detail="No.")
+            return Reply(command_id=envelope.id, problem=problem)
+        if envelope.id in self._handled:
+            return reply_of(envelope.id, Answer(self._handled[envelope.id]), command.service)
+        try:
+            said = await self._handle(command, envelope.context())
+        except DomainError as error:
+            return Reply(command_id=envelope.id, problem=problem_of(error))
+        if said.recorded is not None:
+            self._handled[envelope.id] = said.recorded
+        return reply_of(envelope.id, said, command.service)
+
+    async def _handle(self, command: Command, context: Context) -> Answer:
+        for kind, handler in _HANDLERS.items():
+            if isinstance(command, kind):
+                return await handler(self, command, context)
+        raise RefusedError(Problem(kind=Kind.INVALID, slug="unknown-command", detail="Not a command of this service."))
+
+    def owned(self, stream: str, context: Context) -> None:
+        """Refuse what another tenant owns, as if it did not exist."""
+        if self._owners.get(stream) != context.tenant:
+            raise StreamNotFoundError(stream)
+
+
+async def _create_tenant(services: Services, command: tenant.CreateTenant, context: Context) -> Answer:
+    made = tenant.TenantCreated(tenant_id=command.tenant_id, slug=command.slug, name=command.name)
+    return Answer(await services.record(f"tenant-{command.tenant_id}", made, context))
+
+
+async def _add_member(services: Services, command: tenant.AddMember, context: Context) -> Answer:
+    services.accounts[command.email] = (command, context.tenant)
+    added = tenant.MemberAdded(
+        member_id=command.member_id, tenant_id=context.tenant, email=command.email, name=command.name,
+        role=command.role,
+    )  # fmt: skip
+    return Answer(await services.record(f"member-{command.member_id}", added, context))
+
+
+async def _sign_in(services: Services, command: tenant.SignIn, context: Context) -> Answer:
+    member, of = services.accounts.get(command.email, (None, ""))
+    said = TENANT_KEY.open(command.sealed_password)
+    if member is None or TENANT_KEY.open(member.sealed_password) != said:
+        raise _RefusalError(Kind.UNAUTHENTICATED, "sign-in-refused")
+    who = tenant.SignedIn(
+        member_id=member.member_id, tenant_id=of, email=member.email, name=member.name, role=member.role
+    )
+    theirs = msgspec.structs.replace(context, tenant=of, actor=f"member:{member.member_id}")
+    event = tenant.MemberSignedIn(member_id=member.member_id)
+    return Answer(await services.record(f"member-{member.member_id}", event, theirs), who)
+
+
+async def _connect(services: Services, command: connector.Connect, context: Context) -> Answer:
+    if command.connector not in ("wordpress", "openid"):
+        raise _RefusalError(Kind.INVALID, "unknown-connector")
+    SECRET_KEY.open(command.sealed_credentials)
+    stream = f"connection-{command.connection_id}"
+    asked = connector.ConnectionRequested(
+        connection_id=command.connection_id, connector=command.connector, label=command.label,
+        settings=command.settings, method="credentials",
+    )  # fmt: skip
+    await services.record(stream, asked, context)
+    works = connector.ConnectionEstablished(
+        connection_id=command.connection_id, secret_id="s", secret_version=1, fingerprint="f1", account="admin"
+    )
+    return Answer(await services.record(stream, works, context))
+
+
+async def _rename(services: Services, command: connector.RenameConnection, context: Context) -> Answer:
+    stream = f"connection-{command.connection_id}"
+    services.owned(stream, context)
+    if command.expected_version not in (None, services._versions[stream]):
+        raise _RefusalError(Kind.CONFLICT, "stale-version")
+    renamed = connector.ConnectionRenamed(connection_id=command.connection_id, label=command.label)
+    return Answer(await services.record(stream, renamed, context))
+
+
+async def _disconnect(services: Services, command: connector.Disconnect, context: Context) -> Answer:
+    stream = f"connection-{command.connection_id}"
+    services.owned(stream, context)
+    return Answer(
+        await services.record(stream, connector.ConnectionClosed(connection_id=command.connection_id), context)
+    )
+
+
+async def _call(services: Services, command: connector.CallOperation, context: Context) -> Answer:
+    services.owned(f"connection-{command.connection_id}", context)
+    call_id = hashlib.sha256(command.idempotency_key.encode()).hexdigest()[:32]
+    started = connector.CallStarted(
+        call_id=call_id, connection_id=command.connection_id, connector="wordpress", operation=command.operation,
+        effect="read", idempotency_key=command.idempotency_key, arguments_digest="d", fingerprint="f1",
+    )  # fmt: skip
+    recorded = await services.record(f"call-{call_id}", started, context)
+    return Answer(recorded, connector.OperationResult(call_id=call_id, data=msgspec.Raw(b'{"id":"7"}')))
+
+
+async def _authorize(services: Services, command: connector.StartAuthorization, context: Context) -> Answer:
+    asked = connector.ConnectionRequested(
+        connection_id=command.connection_id, connector=command.connector, label=command.label, settings={},
+        method="oauth",
+    )  # fmt: skip
+    recorded = await services.record(f"connection-{command.connection_id}", asked, context)
+    services._states.add(command.connection_id)
+    url = f"https://vendor.test/authorize?state={command.connection_id}&redirect_uri={command.redirect_uri}"
+    there = connector.AuthorizeAt(
+        connection_id=command.connection_id, url=url, expires_at=now() + timedelta(minutes=10)
+    )
+    return Answer(recorded, there)
+
+
+async def _complete(services: Services, command: connector.CompleteAuthorization, _: Context) -> Answer:
+    if command.state not in services._states:
+        known = f"connection-{command.state}" in services._owners
+        raise (
+            _RefusalError(Kind.CONFLICT, "oauth-state-used")
+            if known
+            else _RefusalError(Kind.INVALID, "oauth-state-unknown")
+        )
+    services._states.discard(command.state)
+    CONNECTOR_KEY.open(command.sealed_code)
+    of = services._owners[f"connection-{command.state}"]
+    return Answer(None, connector.Authorized(connection_id=command.state, tenant_id=of))
+
+
+async def _decide(services: Services, command: workflow.DecideApproval, context: Context) -> Answer:
+    stream = f"approval-{command.approval_id}"
+    services.owned(stream, context)
+    if stream in services._decided:
+        raise _RefusalError(Kind.CONFLICT, "already-decided")
+    services._decided.add(stream)
+    decided = workflow.ApprovalDecided(
+        approval_id=command.approval_id, workflow_id="w", operation="cms.publish", verdict=command.verdict
+    )
+    return Answer(await services.record(stream, decided, context))
+
+
+async def _start_workflow(services: Services, command: workflow.StartWorkflow, context: Context) -> Answer:
+    started = workflow.WorkflowStarted(workflow_id=command.workflow_id, name=command.name, input=command.input)
+    return Answer(await services.record(f"workflow-{command.workflow_id}", started, context))
+
+
+async def _start_run(services: Services, command: agent.StartRun, context: Context) -> Answer:
+    started = agent.RunStarted(
+        run_id=command.run_id, agent_id=command.agent_id, agent_version=1, model="scripted", simulated=True
+    )
+    recorded = await services.record(f"run-{command.run_id}", started, context)
+    output = agent.RunOutput(
+        run_id=command.run_id, output_type="Draft", output=msgspec.Raw(b'{"title":"T"}'), simulated=True
+    )
+    return Answer(recorded, output)
+
+
+async def _read_output(services: Services, command: agent.ReadRunOutput, context: Context) -> Answer:
+    services.owned(f"run-{command.run_id}", context)
+    output = agent.RunOutput(
+        run_id=command.run_id, output_type="Draft", output=msgspec.Raw(b'{"title":"T"}'), simulated=True
+    )
+    return Answer(None, output)
+
+
+async def _history(services: Services, command: audit.ReadHistory, context: Context) -> Answer:
+    return Answer(None, audit.History(entries=[], next=f"{context.tenant}:{command.limit}"))
+
+
+async def _state_at(services: Services, command: audit.ReadStateAt, _: Context) -> Answer:
+    return Answer(
+        None, audit.StateAt(kind=command.kind, id=command.id, at=command.at, version=1, state=msgspec.Raw(b"null"))
+    )
+
+
+async def _verify(services: Services, command: audit.VerifyJournal, context: Context) -> Answer:
+    return Answer(None, audit.Verified(events=3, partitions=1, duration_ms=1))
+
+
+async def _catalogue(services: Services, command: connector.ListConnectors, context: Context) -> Answer:
+    return Answer(None, connector.ConnectorCatalogue(connectors=[]))
+
+
+_HANDLERS: dict[type[Command], Callable[[Services, Any, Context], Awaitable[Answer]]] = {
+    tenant.CreateTenant: _create_tenant,
+    tenant.AddMember: _add_member,
+    tenant.SignIn: _sign_in,
+    connector.Connect: _connect,
+    connector.RenameConnection: _rename,
+    connector.Disconnect: _disconnect,
+    connector.CallOperation: _call,
+    connector.StartAuthorization: _authorize,
+    connector.CompleteAuthorization: _complete,
+    connector.ListConnectors: _catalogue,
+    workflow.DecideApproval: _decide,
+    workflow.StartWorkflow: _start_workflow,
+    agent.StartRun: _start_run,
+    agent.ReadRunOutput: _read_output,
+    audit.ReadHistory: _history,
+    audit.ReadStateAt: _state_at,
+    audit.VerifyJournal: _verify,
+}
+
+
+def a_context(tenant_id: str = PLATFORM_TENANT, actor: str = "service:test") -> Context:
+    """The context of something that a service does by itself."""
+    id = new_id()
+    return Context(tenant=tenant_id, actor=actor, role=Role.SERVICE, time=now(), correlation_id=id, causation_id=id)
+
+
+@dataclass
+class World:
+    """A running gateway and what is behind it."""
+
+    settings: Settings
+    services: Services
+    http: httpx.AsyncClient
+    """Nobody's client."""
+    clients: list[httpx.AsyncClient] = field(default_factory=list)
+
+    async def member(self, email: str, role: tenant.MemberRole, tenant_id: str = "acme-id") -> httpx.AsyncClient:
+        """Somebody who is signed in with a token."""
+        name = email.partition("@")[0]
+        given = tenant.AddMember(
+            member_id=f"{name}-id", email=email, name=name.capitalize(), role=role,
+            sealed_password=seal(TENANT_KEY.public, PASSWORD.encode()),
+        )  # fmt: skip
+        self.services.accounts[email] = (given, tenant_id)
+        added = tenant.MemberAdded(
+            member_id=given.member_id, tenant_id=tenant_id, email=email, name=given.name, role=role
+        )
+        await self.services.record(f"member-{given.member_id}", added, a_context(tenant_id))
+        answer = await self.http.post("/v1/sessions", json={"email": email, "password": PASSWORD})
+        assert answer.status_code == 201, answer.text
+        return self.client({"Authorization": f"Bearer {answer.json()['token']}"})
+
+    async def admin(self) -> httpx.AsyncClient:
+        """A tenant admin of acme."""
+        return await self.member("ada@acme.test", "tenant_admin")
+
+    async def root(self) -> httpx.AsyncClient:
+        """A platform admin."""
+        return await self.member("petra@bizos.test", "platform_admin", PLATFORM_TENANT)
+
+    def client(self, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
+        """Another client, closed with the gateway."""
+        self.clients.append(httpx.AsyncClient(base_url=self.http.base_url, headers=headers, timeout=20))
+        return self.clients[-1]
+
+
+async def connected(who: httpx.AsyncClient, label: str = "Blog") -> dict[str, Any]:
+    """A connection that was made, and that is readable."""
+    body = {"connector": "wordpress", "label": label, "settings": {}, "credentials": {"password": "p"}}
+    made = await who.post("/v1/connections", json=body, headers={"Prefer": "wait=5"})
+    assert made.status_code == 201, made.text
+    shown = await who.get(f"/v1/connections/{made.json()['id']}", headers={"Read-After": made.headers["Position"]})
+    assert shown.status_code == 200, shown.text
+    return {**made.json(), "etag": shown.headers["ETag"]}
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def until_ready(http: httpx.AsyncClient, wanted: int = 200) -> None:
+    for _ in range(400):
+        with contextlib.suppress(httpx.TransportError):
+            if (await http.get("/readyz")).status_code == wanted:
+                return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the gateway did not get ready")
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[World]:
+    """The gateway on these settings, until the block ends."""
+    stop = asyncio.Event()
+    redis: Redis = Redis.from_url(str(settings.redis_url))
+    services = Services(redis, settings.env)
+    answering = asyncio.create_task(services.run())
+    gateway = asyncio.create_task(serve(settings, stop))
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.http_port}", timeout=20) as http:
+            await until_ready(http)
+            world = World(settings, services, http)
+            yield world
+            for client in world.clients:
+                await client.aclose()
+    finally:
+        stop.set()
+        await asyncio.wait_for(gateway, 15)
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+        await redis.aclose()

@@ -1,0 +1,103 @@
+"""Events become views and feeds."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from bizosaas_events import Envelope, messages, new_id
+from bizosaas_events.envelope import now
+from bizosaas_events.messages.connector import ConnectionEstablished, ConnectionRenamed, ConnectionRequested
+from bizosaas_events.messages.tenant import MemberAdded
+from bizosaas_events.store.migrating import migrate
+from gateway.adapters import migrations
+from gateway.handlers.projections import ReadModel, storable
+from gateway.handlers.words import words_of
+
+
+def an_envelope(event: Any, stream: str, version: int = 1, type_: str = "") -> Envelope:
+    id = new_id()
+    return Envelope(
+        id=id, source="s", type=type_ or event.__struct_config__.tag, subject=stream, time=now(), tenantid="acme",
+        actorid="member:ada", actorrole="tenant_admin", correlationid=id, causationid=id, partition=0,
+        sequence=version, streamversion=version, data=messages.codec().encode(event),
+    )  # fmt: skip
+
+
+ASKED = ConnectionRequested(connection_id="c", connector="wordpress", label="Blog", settings={}, method="credentials")
+WORKS = ConnectionEstablished(connection_id="c", secret_id="s", secret_version=1, fingerprint="f", account="admin")
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[Any]:
+    migrate(database_url, migrations)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("select set_config('app.tenant', '*', false)")
+    yield connection
+    await connection.close()
+
+
+async def apply(connection: Any, *envelopes: Envelope) -> None:
+    async with connection.transaction():
+        await ReadModel(messages.codec(), messages.views()).apply(connection, envelopes)
+    await connection.execute("select set_config('app.tenant', '*', false)")
+
+
+async def state(connection: Any, kind: str = "connection", id: str = "c") -> dict[str, Any]:
+    row = await connection.fetchrow("select version, state::text from view where kind = $1 and id = $2", kind, id)
+    return {"version": row[0], **msgspec.json.decode(row[1])}
+
+
+async def test_a_view_is_folded_within_a_batch_and_across_batches(connection: Any) -> None:
+    await apply(connection, an_envelope(ASKED, "connection-c"), an_envelope(WORKS, "connection-c", 2))
+    await apply(connection, an_envelope(ConnectionRenamed(connection_id="c", label="New"), "connection-c", 3))
+
+    found = await state(connection)
+    assert (found["version"], found["status"], found["label"]) == (3, "connected", "New")
+
+
+async def test_a_view_of_a_kind_that_the_gateway_has_no_word_of_needs_nothing(connection: Any) -> None:
+    kinds = set(messages.views())
+
+    assert {"connection", "run", "approval", "tenant"} <= kinds
+    source = __import__("inspect").getsource(ReadModel)
+    assert not [kind for kind in kinds if f'"{kind}"' in source]
+
+
+async def test_the_feed_is_numbered_without_gaps_and_says_who_in_words(connection: Any) -> None:
+    ada = MemberAdded(member_id="ada", tenant_id="acme", email="a@b.c", name="Ada Admin", role="tenant_admin")
+    await apply(connection, an_envelope(ada, "member-ada"))
+    await apply(connection, an_envelope(ASKED, "connection-c"), an_envelope(WORKS, "connection-c", 2))
+
+    rows = await connection.fetch("select number, words from feed where tenant = 'acme' order by number")
+
+    assert [row[0] for row in rows] == [1, 2, 3]
+    assert rows[1][1] == "Ada Admin asked to connect wordpress as “Blog”"
+
+
+async def test_an_event_of_a_newer_service_moves_the_version_and_holds_nothing_up(connection: Any) -> None:
+    newer = an_envelope(ASKED, "connection-c", 2, type_="connector.connection.polished.v1")
+
+    await apply(connection, an_envelope(ASKED, "connection-c"), newer)
+
+    assert (await state(connection))["version"] == 2
+    assert await connection.fetchval("select count(*) from feed") == 2
+
+
+async def test_a_nul_in_some_vendors_text_holds_nothing_up(connection: Any) -> None:
+    odd = msgspec.structs.replace(ASKED, label="a\0b", settings={"path": "C:\\u0000"})
+
+    await apply(connection, an_envelope(odd, "connection-c"))
+
+    found = await state(connection)
+    assert found["label"] == "a\ufffdb"
+    assert found["settings"] == {"path": "C:\\u0000"}
+    assert "\\u0000" in storable(odd)
+
+
+def test_words_name_people_where_they_are_known() -> None:
+    assert words_of(ASKED, "member:ada", {"member:ada": "Ada"}).startswith("Ada asked")
+    assert words_of(ASKED, "agent:r1", {}).startswith("an agent asked")
+    assert words_of(ASKED, "service:connector-svc", {}).startswith("connector-svc asked")
