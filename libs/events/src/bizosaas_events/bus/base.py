@@ -9,7 +9,7 @@ import msgspec
 
 from ..codec import Codec, type_of
 from ..envelope import Command, Context, Envelope, Problem, Reply, Result
-from ..errors import AlreadyHandledError, DomainError, Kind, RefusedError, problem_of
+from ..errors import AlreadyHandledError, DomainError, Kind, RefusedError, UnavailableError, problem_of
 
 R = TypeVar("R", bound=Result)
 
@@ -45,6 +45,7 @@ class Names(NamedTuple):
 
 
 OUTCOME_SECONDS = 60
+NO_RESULT = msgspec.Raw(b"null")
 
 
 class Answer(NamedTuple):
@@ -136,7 +137,7 @@ async def answer(
 def reply_of(command_id: str, said: Answer, category: str) -> Reply:
     """An answer as it goes over the wire."""
     recorded = said.recorded
-    result = msgspec.Raw(msgspec.json.encode(said.result)) if said.result is not None else msgspec.Raw(b"null")
+    result = msgspec.Raw(msgspec.json.encode(said.result)) if said.result is not None else NO_RESULT
     if recorded is None:
         return Reply(command_id=command_id, result=result)
     return Reply(
@@ -158,7 +159,15 @@ def command_envelope(
 
 
 def decode_result(reply: Reply, returns: type[R]) -> R:
-    """The typed result of a reply; raises RefusedError when it is a refusal."""
+    """The typed result of a reply; raises RefusedError when it is a refusal.
+
+    A command that was handled before is answered without its result, which is
+    never stored: UnavailableError says that.
+    """
     if reply.problem is not None:
         raise RefusedError(reply.problem)
+    if reply.result == NO_RESULT:
+        raise UnavailableError(
+            "The command was handled before, and its result is not kept.", remedy="Ask anew under a new id."
+        )
     return msgspec.json.decode(reply.result, type=returns)

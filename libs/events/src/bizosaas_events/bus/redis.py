@@ -141,12 +141,23 @@ class RedisCommandBus:
                 batch, self._outbox = self._outbox, []
                 try:
                     await self._exchange(batch)
-                except (RedisError, OSError) as error:
-                    for outgoing in batch:
-                        if not outgoing.handed_over.done():
-                            outgoing.handed_over.set_exception(error)
+                except (RedisError, OSError):
+                    await self._again([outgoing for outgoing in batch if not outgoing.handed_over.done()])
         finally:
             self._sending = None
+
+    async def _again(self, batch: list[_Outgoing]) -> None:
+        """After a restart of Redis the pool holds dead connections: only if a new one fails too, Redis is away.
+
+        What had arrived although its answer did not is now a second command under the same id, which is harmless.
+        """
+        await self._redis.connection_pool.disconnect(inuse_connections=False)
+        try:
+            await self._exchange(batch)
+        except (RedisError, OSError) as error:
+            for outgoing in batch:
+                if not outgoing.handed_over.done():
+                    outgoing.handed_over.set_exception(error)
 
     async def _exchange(self, batch: list[_Outgoing]) -> None:
         """Write everything at once and give each caller its own answer. Raises when the connection breaks."""

@@ -6,10 +6,13 @@ from typing import assert_never
 
 import msgspec
 
+from ..bus.base import Answer
 from ..codec import Codec
 from ..decider import Decider
-from ..envelope import Command, Context, Event, Result, new_id
+from ..envelope import Command, Context, Envelope, Event, Result, new_id
 from ..errors import DomainError, Kind
+from ..handling import execute
+from ..store.base import EventStore
 
 
 class AccountCommand(Command, frozen=True, kw_only=True):
@@ -24,6 +27,14 @@ class Deposit(AccountCommand, frozen=True, kw_only=True, tag="account.deposit.v1
 class Withdraw(AccountCommand, frozen=True, kw_only=True, tag="account.withdraw.v1"):
     account_id: str
     cents: int
+
+
+class Seize(AccountCommand, frozen=True, kw_only=True, tag="account.seize.v1"):
+    """Take everything; not for everybody."""
+
+    permission = "tenant_management"
+
+    account_id: str
 
 
 class Balance(Result, frozen=True, kw_only=True, tag="account.balance.v1"):
@@ -62,6 +73,8 @@ def decide(command: AccountCommand, account: Account) -> Sequence[AccountEvent]:
             raise OverdrawnError("There is not enough in the account.", field="cents", remedy="Withdraw less.")
         case Withdraw(cents=cents):
             return [Withdrawn(cents=cents)]
+        case Seize():
+            return [Withdrawn(cents=account.cents)]
     raise TypeError(f"{type(command).__name__} is not a command of an account")
 
 
@@ -75,6 +88,23 @@ def evolve(account: Account, event: AccountEvent) -> Account:
             assert_never(event)
 
 
+async def deposit(command: Deposit, envelope: Envelope, *, store: EventStore) -> Answer:
+    return await _handle(command, command.account_id, envelope, store)
+
+
+async def withdraw(command: Withdraw, envelope: Envelope, *, store: EventStore) -> Answer:
+    return await _handle(command, command.account_id, envelope, store)
+
+
+async def seize(command: Seize, envelope: Envelope, *, store: EventStore) -> Answer:
+    return await _handle(command, command.account_id, envelope, store)
+
+
+async def _handle(command: AccountCommand, id: str, envelope: Envelope, store: EventStore) -> Answer:
+    handled = await execute(store, ACCOUNT, id, command, envelope.context(), command_id=envelope.id)
+    return Answer(handled.recorded[-1] if handled.recorded else None, Balance(cents=handled.state.cents))
+
+
 def a_context(tenant: str = "acme", **changes: str) -> Context:
     """On behalf of a member of a tenant, for a reason of its own."""
     context = Context(
@@ -84,8 +114,10 @@ def a_context(tenant: str = "acme", **changes: str) -> Context:
     return msgspec.structs.replace(context, **changes)
 
 
-CODEC = Codec([Deposit, Withdraw, Balance, Deposited, Withdrawn])
+CODEC = Codec([Deposit, Withdraw, Seize, Balance, Deposited, Withdrawn])
 
 ACCOUNT: Decider[AccountCommand, Account, AccountEvent] = Decider(
     category="account", initial=Account, decide=decide, evolve=evolve
 )
+
+HANDLERS = (deposit, withdraw, seize)

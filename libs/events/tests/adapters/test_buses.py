@@ -1,0 +1,134 @@
+"""Every command bus passes the same suite; and what only the one on Redis promises."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from bizosaas_events.bus.base import CommandBus, Names
+from bizosaas_events.bus.memory import Answerer, MemoryCommandBus
+from bizosaas_events.bus.reading import read_streams
+from bizosaas_events.bus.redis import RedisCommandBus, send_reply
+from bizosaas_events.envelope import Command, from_fields, new_id
+from bizosaas_events.errors import ReplyTimeoutError, UnavailableError
+from bizosaas_events.stopping import stop
+from bizosaas_events.store.base import EventStore
+from bizosaas_events.store.memory import MemoryEventStore
+from bizosaas_events.testing.account import CODEC, Balance, Deposit, a_context
+from bizosaas_events.testing.bus import CommandBusSuite, account_answerer
+from bizosaas_events.testing.waiting import until
+from bizosaas_sandbox.servers.redis import Redis as RedisServer
+
+
+@pytest.fixture
+def store() -> EventStore:
+    return MemoryEventStore(CODEC, category="account", source="account-svc", partitions=8)
+
+
+class TestMemoryCommandBus(CommandBusSuite):
+    @pytest.fixture
+    def bus(self, store: EventStore) -> CommandBus:
+        bus = MemoryCommandBus(CODEC)
+        bus.serve("account", account_answerer(store))
+        return bus
+
+
+async def serve(redis: Redis, env: str, answerer: Answerer) -> None:
+    """The smallest service: reads its commands from the beginning, one after another, and answers."""
+    names, last = Names(env), "0-0"
+    while True:
+        stream = names.commands("account").encode()
+        try:
+            found = await read_streams(redis, {stream: last}, count=100, block_ms=100)
+        except RedisError:
+            await asyncio.sleep(0.1)
+            continue
+        for _, entries in found:
+            for entry_id, fields in entries:
+                last = entry_id.decode()
+                envelope = from_fields(fields)
+                reply = await answerer(envelope, cast(Command, CODEC.decode(envelope)))
+                await send_reply(redis, names, envelope, reply)
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Redis]:
+    redis = Redis.from_url(url)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def served(redis: Redis, env: str, store: EventStore) -> AsyncIterator[None]:
+    serving = asyncio.create_task(serve(redis, env, account_answerer(store)))
+    try:
+        yield
+    finally:
+        await stop([serving])
+
+
+def bus_on(redis: Redis, env: str, *, remember_seconds: int = 0) -> RedisCommandBus:
+    return RedisCommandBus(redis, CODEC, env=env, source="test", instance="test-1", remember_seconds=remember_seconds)
+
+
+class TestRedisCommandBus(CommandBusSuite):
+    @pytest.fixture
+    async def bus(self, store: EventStore, redis_url: str, env_name: str) -> AsyncIterator[CommandBus]:
+        async with connected(redis_url) as redis, served(redis, env_name, store), bus_on(redis, env_name) as bus:
+            yield bus
+
+
+async def test_without_an_answer_in_time_the_caller_is_told_and_the_command_goes_on(
+    redis_url: str, env_name: str, store: EventStore
+) -> None:
+    command = new_id()
+    async with connected(redis_url) as redis, bus_on(redis, env_name) as bus:
+        with pytest.raises(ReplyTimeoutError, match=r"account-svc has not answered within 0\.1 s"):
+            await bus.ask(Deposit(account_id="1", cents=5), a_context(), id=command, timeout=0.1)
+        assert await bus.outcome(command) is None
+        async with served(redis, env_name, store):
+
+            async def answered() -> bool:
+                return await bus.outcome(command) is not None
+
+            await until(answered)
+        assert len(await store.load("account-1")) == 1
+
+
+async def test_who_sent_a_command_is_remembered_where_that_is_asked_for(redis_url: str, env_name: str) -> None:
+    command, deposit = new_id(), Deposit(account_id="1", cents=5)
+    async with connected(redis_url) as redis:
+        async with bus_on(redis, env_name) as bus:
+            await bus.send(deposit, a_context(), id=command)
+            assert await bus.sender(command) is None
+        async with bus_on(redis, env_name, remember_seconds=60) as bus:
+            await bus.send(deposit, a_context("acme", actor="member:ann lee"), id=command)
+            assert await bus.sender(command) == ("acme", "member:ann lee")
+
+
+@pytest.mark.kill
+async def test_a_dead_redis_is_said_at_once_and_found_again(
+    private_redis: RedisServer, env_name: str, store: EventStore
+) -> None:
+    deposit = Deposit(account_id="1", cents=5)
+    async with connected(private_redis.url) as redis, bus_on(redis, env_name, remember_seconds=60) as bus:
+        async with served(redis, env_name, store):
+            await bus.call(deposit, Balance, a_context(), id=new_id(), timeout=5)
+        private_redis.kill()
+        refused = await asyncio.gather(
+            *(bus.send(deposit, a_context(), id=new_id()) for _ in range(5)), return_exceptions=True
+        )
+        assert all(isinstance(error, UnavailableError) and error.retry_after for error in refused)
+        private_redis.start()
+        async with served(redis, env_name, store):
+            # The listener pauses for two seconds at most before it looks again.
+            assert await bus.call(deposit, Balance, a_context(), id=new_id(), timeout=8) == Balance(cents=10)
+        private_redis.flushall()
+        async with served(redis, env_name, store):
+            assert await bus.call(deposit, Balance, a_context(), id=new_id(), timeout=8) == Balance(cents=15)
