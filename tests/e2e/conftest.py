@@ -20,8 +20,15 @@ def platform(run_folder: Path) -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="session")
-def played(platform: Platform) -> Story:
+def played(platform: Platform) -> Iterator[Story]:
     """The story, played once; it raises when a step does not hold."""
-    story = platform.story()
-    story.play()
-    return story
+    with platform.story() as story:
+        story.play()
+        yield story
+
+
+@pytest.fixture
+def story(platform: Platform) -> Iterator[Story]:
+    """Another story, not yet begun, in a tenant of its own."""
+    with platform.story() as story:
+        yield story

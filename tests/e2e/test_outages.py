@@ -36,7 +36,7 @@ def server(platform: Platform, name: str) -> ProcessServer:
 
 def rename(story: Story, label: str) -> int:
     """Change something and wait for its outcome; the status."""
-    ada, path = story.people["ada"], f"/v1/connections/{story.found['blog']}"
+    ada, path = story.people["ada"], f"/v1/connections/{story.blog}"
     etag = ada.send("GET", path).headers.get("ETag", "")
     return ada.send("PATCH", path, {"label": label}, If_Match=etag, Prefer="wait=10").status_code
 
@@ -55,7 +55,7 @@ def test_redis_is_killed_and_comes_back(platform: Platform, played: Story) -> No
         redis.start()
 
     assert eventually(lambda: rename(played, "After Redis") == 200)
-    assert eventually(lambda: ada.ask("GET", f"/v1/connections/{played.found['blog']}")["label"] == "After Redis")
+    assert eventually(lambda: ada.ask("GET", f"/v1/connections/{played.blog}")["label"] == "After Redis")
 
 
 @pytest.mark.usefixtures("pids")
@@ -68,7 +68,7 @@ def test_redis_forgets_everything_and_is_refilled(platform: Platform, played: St
     assert ada, "sessions are gone with Redis: people sign in again"
     assert eventually(lambda: rename(played, "After a flush") == 200)
     assert eventually(
-        lambda: played.people["ada"].ask("GET", f"/v1/connections/{played.found['blog']}")["label"] == "After a flush"
+        lambda: played.people["ada"].ask("GET", f"/v1/connections/{played.blog}")["label"] == "After a flush"
     )
     assert eventually(lambda: _journalled(played, "After a flush"))
 
@@ -83,7 +83,7 @@ def test_postgresql_stops_at_once_and_comes_back(platform: Platform, played: Sto
         assert refused.status_code == 503
         assert int(refused.headers["Retry-After"]) >= 1
         accepted = ada.send(
-            "POST", f"/v1/connections/{played.found['blog']}/calls",
+            "POST", f"/v1/connections/{played.blog}/calls",
             {"operation": "cms.create_draft", "arguments": {"title": "Written while PostgreSQL was away", "body": "<p>x</p>"}},
         )  # fmt: skip
         assert accepted.status_code in (202, 503)
@@ -92,7 +92,7 @@ def test_postgresql_stops_at_once_and_comes_back(platform: Platform, played: Sto
 
     assert eventually(lambda: rename(played, "After PostgreSQL") == 200)
     if accepted.status_code == 202:
-        assert eventually(lambda: len(played._posts("Written while PostgreSQL was away")) == 1)
+        assert eventually(lambda: len(played.posts("Written while PostgreSQL was away")) == 1)
 
 
 @pytest.mark.usefixtures("pids")
@@ -103,7 +103,7 @@ def test_temporal_goes_away_and_what_was_asked_for_meanwhile_happens_after(platf
     try:
         asked = {
             "name": "content_approval",
-            "input": {"connection_id": played.found["blog"], "content_id": played.found["content"]},
+            "input": {"connection_id": played.blog, "content_id": played.content},
         }
         started = uma.ask("POST", "/v1/workflows", asked, Prefer="wait=10")
     finally:
@@ -118,14 +118,12 @@ def test_temporal_goes_away_and_what_was_asked_for_meanwhile_happens_after(platf
 
 def _signed_in(story: Story, keys: dict[str, str]) -> bool:
     """Everybody of the story signs in again."""
-    from bizosaas_cli.client import Client, ProblemError
+    from bizosaas_cli.client import ProblemError
     from bizosaas_cli.story import PASSWORD
 
     try:
-        for person, client in list(story.people.items()):
-            email = story.found["emails"][person]
-            password = keys["BIZOS_ADMIN_PASSWORD"] if person == "root" else PASSWORD
-            story.people[person] = Client(client.url).sign_in(email, password)
+        for person, email in story.emails.items():
+            story.sign_in(person, email, keys["BIZOS_ADMIN_PASSWORD"] if person == "root" else PASSWORD)
     except ProblemError:
         return False
     return True

@@ -23,7 +23,7 @@ def admin(url: str, email: str = "") -> Client:
     if not (email and password):
         fail("Nobody to sign in as: give --email, and the password in BIZOS_PASSWORD.")
     try:
-        return Client(url).sign_in(email, password)
+        return Client.signed_in(url, email, password)
     except ProblemError as error:
         fail(f"Signing in as {email} was refused: {error}")
     except httpx.TransportError:

@@ -26,10 +26,12 @@ class Client:
         self.url = url
         self.http = httpx.Client(base_url=url, timeout=40, headers=headers)
 
-    def sign_in(self, email: str, password: str) -> "Client":
-        """The same gateway, as this person. Raises ProblemError."""
-        answer = self.ask("POST", "/v1/sessions", {"email": email, "password": password})
-        return Client(self.url, answer["token"])
+    @classmethod
+    def signed_in(cls, url: str, email: str, password: str) -> Self:
+        """A client that is this person. Raises ProblemError."""
+        with cls(url) as nobody:
+            answer = nobody.ask("POST", "/v1/sessions", {"email": email, "password": password})
+        return cls(url, answer["token"])
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         """The bare response, whatever its status."""

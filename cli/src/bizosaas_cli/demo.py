@@ -15,7 +15,8 @@ from bizosaas_sandbox.servers.wordpress import start_wordpress
 from .client import ProblemError
 from .machine import AlreadyRunningError, Machine
 from .output import console, fail
-from .story import Story, StoryError, World
+from .stage import StoryError, World
+from .story import Story
 from .up import DataOption, PortOption, TemporalPortOption, addresses, say, wait_for_interrupt
 
 
@@ -75,7 +76,8 @@ def play(story: Story) -> bool:
     """Play every step and say how it ended; True when all held."""
     began = time.monotonic()
     try:
-        story.play()
+        with story:
+            story.play()
     except (StoryError, ProblemError, httpx.HTTPError) as error:
         console.print(f"\n[red]✗ The story broke:[/red] {error}")
         return False

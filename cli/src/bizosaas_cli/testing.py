@@ -11,7 +11,8 @@ from bizosaas_sandbox.servers.wordpress import WordPress, WordPressStandIn, star
 
 from .demo import vendor_settings
 from .machine import Machine
-from .story import Story, World
+from .stage import World
+from .story import Story
 
 
 @dataclass(frozen=True)
