@@ -88,7 +88,8 @@ def type_of(message: Message | type[Message]) -> str:
 
 
 def messages_in(module: ModuleType) -> Iterator[type[Message]]:
-    """The message classes that a module itself defines."""
+    """The message classes that a module itself defines; one without a tag of its own is a base of others."""
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Message) and value.__module__ == module.__name__:
+        own = isinstance(value, type) and issubclass(value, Message) and value.__module__ == module.__name__
+        if own and type_of(value) != value.__name__:
             yield value

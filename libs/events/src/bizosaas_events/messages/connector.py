@@ -55,8 +55,9 @@ class AuthorizeAt(Result, frozen=True, kw_only=True, tag="connector.authorize-at
 
 
 class CompleteAuthorization(ConnectorCommand, frozen=True, kw_only=True, tag="connector.complete-authorization.v1"):
-    """What the vendor sent to the callback. The single-use `state` is the caller's proof, and names tenant and person.
+    """What the vendor sent to the callback; answers Authorized.
 
+    The single-use `state` is the caller's proof, and names tenant and person.
     `sealed_code` is sealed to connector-svc's public key; empty with `error`,
     the vendor's refusal (RFC 6749, 4.1.2.1). `issuer`: RFC 9207.
     """

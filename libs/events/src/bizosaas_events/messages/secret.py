@@ -24,7 +24,10 @@ class SecretCommand(Command, frozen=True, kw_only=True):
 
 
 class StoreSecret(SecretCommand, frozen=True, kw_only=True, tag="secret.store.v1"):
-    """Keep a credential, or a new version of one; the versions before stay readable until it is confirmed."""
+    """Keep a credential, or a new version of one; answers Stored.
+
+    The versions before stay readable until this one is confirmed.
+    """
 
     secret_id: str
     kind: SecretKind
@@ -42,7 +45,10 @@ class Stored(Result, frozen=True, kw_only=True, tag="secret.stored.v1"):
 
 
 class LeaseSecret(SecretCommand, frozen=True, kw_only=True, tag="secret.lease.v1"):
-    """Read a credential for one purpose, sealed to the caller's one-time key; `version` None: the newest."""
+    """Read a credential for one purpose, sealed to the caller's one-time key; answers Leased.
+
+    `version` None: the newest.
+    """
 
     secret_id: str
     recipient: bytes
