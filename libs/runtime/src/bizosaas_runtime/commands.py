@@ -38,6 +38,7 @@ from bizosaas_events import (
 from bizosaas_events.bus import Handler, Names, answer
 from bizosaas_events.bus.redis import send_reply
 from bizosaas_events.envelope import from_fields
+from bizosaas_events.outages import OUTAGES
 from bizosaas_ports.access import allows
 
 from . import telemetry
@@ -46,12 +47,6 @@ MAX_RECORDS = 10
 MAX_DELIVERIES = 5
 POLL_MS = 100
 DRAIN_SECONDS = 25.0
-TRANSIENT = (
-    OSError, RedisError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
-)  # fmt: skip
-"""Outages: the command stays pending until they are over, and never becomes a dead letter for them."""
-
 HANDLED = Counter("bizos_commands_total", "Handled commands.", ["type", "outcome"])
 SECONDS = Histogram("bizos_command_seconds", "Time to handle a command.", ["type"])
 
@@ -123,12 +118,13 @@ class CommandHost:
             await asyncio.sleep(self._idle_ms / 4000)
             ticks += 1
             try:
-                await self._keep()
+                # First of all: FastStream stops for good when the group is gone, and without it nothing can be kept.
                 for subscriber in self._subscribers:
                     if not subscriber.running and not self._draining:
                         _log.warning("command subscriber restarts")
                         await self._provision()
                         await subscriber.start()
+                await self._keep()
                 if ticks % 8 == 0:
                     await self._trim()
             except (RedisError, OSError) as error:
@@ -155,10 +151,14 @@ class CommandHost:
 
     async def _keep(self) -> None:
         """Say that we are alive with every entry in hand, those that wait inside the client included."""
+        held: set[str] = set()
         for consumer in self._consumers:
-            ids = [id for id in await self._in_hand(consumer) if id not in self._failed]
-            if ids:
-                await self._redis.xclaim(self._stream, self._service, consumer, 0, ids, idle=0, justid=True)
+            ids = await self._in_hand(consumer)
+            held.update(ids)
+            alive = [id for id in ids if id not in self._failed]
+            if alive:
+                await self._redis.xclaim(self._stream, self._service, consumer, 0, alive, idle=0, justid=True)
+        self._failed &= held  # what failed here may have been taken over and finished elsewhere
 
     async def _in_hand(self, consumer: str) -> list[Any]:
         pending = await self._redis.xpending_range(self._stream, self._service, "-", "+", 1000, consumer)
@@ -213,7 +213,8 @@ class CommandHost:
                 reply = await answer(
                     within, command, self._handlers, category=self._service, allows=allows, handled=self._handled
                 )
-            except TRANSIENT as error:
+            except OUTAGES as error:
+                # It stays pending until the outage is over, and never becomes a dead letter for it.
                 _log.warning("command waits for an outage to end", error=str(error))
                 raise
             except Exception as error:
