@@ -25,8 +25,10 @@ def test_every_service_has_the_same_rooms(service: Path) -> None:
     wanted = ROOMS - {"domain"} if service.name == "gateway" else ROOMS
 
     assert wanted <= rooms
-    for name in ("__main__.py", "testing.py", "app/settings.py", "app/bootstrap.py"):
+    for name in ("__main__.py", "app/settings.py", "app/bootstrap.py"):
         assert (package_of(service) / name).exists(), f"{service.name} lacks {name}"
+    testing = (package_of(service) / "testing.py", package_of(service) / "testing" / "__init__.py")
+    assert any(path.exists() for path in testing), f"{service.name} lacks testing.py"
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda p: p.name)
