@@ -40,13 +40,14 @@ install: .venv/installed  ## Make the environment in .venv from the lock, with h
 	@touch $@
 
 .PHONY: check
-check: install  ## Formatting, lint, types, import contracts and deployment manifests.
+check: install  ## Formatting, lint, types, import contracts, message schemas and deployment manifests.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
 	@# One run a member: tests of different members may have the same name.
 	@for tests in $(TESTS); do $(BIN)/mypy $$tests || exit 1; done
 	$(BIN)/lint-imports
+	$(BIN)/bizos schemas check
 	$(BIN)/python deploy/check.py
 
 .PHONY: fix

@@ -210,8 +210,10 @@ class OrderedConsumer:
 
     def _hold_up(self, key: Key, held: Held, what: str, error: Exception | None = None) -> None:
         held.wait(min(max(held.pause * 2, 0.1), LONGEST_PAUSE))
-        self.failing[key] = what
-        _log.error("%s cannot apply %s, trying again in %.1f s", self.name, what, held.pause, exc_info=error)
+        seen_before, self.failing[key] = self.failing.get(key) == what, what
+        # The traceback once: an event may be tried for as long as an outage lasts.
+        level, trace = (logging.WARNING, None) if seen_before else (logging.ERROR, error)
+        _log.log(level, "%s cannot apply %s, trying again in %.1f s", self.name, what, held.pause, exc_info=trace)
 
     async def _commit(self, key: Key, held: Held, events: Sequence[Envelope]) -> None:
         last = events[-1].sequence

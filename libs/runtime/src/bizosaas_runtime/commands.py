@@ -9,8 +9,6 @@ started again.
 """
 
 import asyncio
-import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -37,6 +35,7 @@ from bizosaas_events import (
 )
 from bizosaas_events.bus import Handler, Names, answer
 from bizosaas_events.bus.redis import send_reply
+from bizosaas_events.dead_letters import bury
 from bizosaas_events.envelope import from_fields
 from bizosaas_events.outages import OUTAGES
 from bizosaas_ports.access import allows
@@ -222,7 +221,7 @@ class CommandHost:
             outcome = "refused" if reply.problem else "done"
             HANDLED.labels(envelope.type, outcome).inc()
             if reply.problem:
-                _log.info("command refused", slug=reply.problem.slug, detail=reply.problem.detail)
+                _log.info("command refused", slug=reply.problem.slug, field=reply.problem.field)
             await send_reply(self._redis, self._names, envelope, reply)
 
     async def _failure(self, entry: Entry, envelope: Envelope, error: Exception) -> Reply:
@@ -241,11 +240,6 @@ class CommandHost:
         return Reply(command_id=envelope.id, problem=problem)
 
     async def _bury(self, entry: Entry, reason: str, attempts: int) -> None:
-        fields = {k.decode("utf8", "replace"): v.decode("utf8", "replace") for k, v in entry.fields.items()}
-        await self._pool.execute(
-            "insert into dead_letter (consumer, id, fields, reason, attempts) values ($1, $2, $3, $4, $5) "
-            "on conflict do nothing",
-            self._stream, entry.id, json.dumps(fields).encode(), reason[:2000], attempts,
-        )  # fmt: skip
-        HANDLED.labels(fields.get("type", "unknown")[:100], "dead").inc()
-        _log.log(logging.ERROR, "command became a dead letter", entry=entry.id, reason=reason[:200])
+        await bury(self._pool, self._stream, entry.id, entry.fields, reason=reason, attempts=attempts)
+        HANDLED.labels(entry.fields.get(b"type", b"unknown").decode("utf8", "replace")[:100], "dead").inc()
+        _log.error("command became a dead letter", entry=entry.id, reason=reason[:200])
