@@ -3,10 +3,11 @@
 import asyncpg
 from redis import exceptions as redis
 
-OUTAGES: tuple[type[Exception], ...] = (
-    OSError,
-    redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError,
+DATABASE_OUTAGES: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
     asyncpg.DeadlockDetectedError, asyncpg.SerializationError,
+)  # fmt: skip
+OUTAGES: tuple[type[Exception], ...] = (
+    OSError, redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, *DATABASE_OUTAGES,
 )  # fmt: skip

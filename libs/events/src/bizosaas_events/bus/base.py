@@ -31,6 +31,10 @@ class Names(NamedTuple):
         """The stream of commands for one service."""
         return f"{{{self.env}:cmd:{service}}}"
 
+    def queue(self, name: str) -> str:
+        """The stream of a work queue, for `QueueConsumer`."""
+        return f"{{{self.env}:queue:{name}}}"
+
     def replies(self, instance: str) -> str:
         """The stream of answers to one waiting process."""
         return f"{self.env}:reply:{instance}"

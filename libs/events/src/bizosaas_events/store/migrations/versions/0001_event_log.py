@@ -109,6 +109,8 @@ create table inbox (
     primary key (consumer, id)
 );
 
+create index inbox_at_idx on inbox using brin (at);
+
 create table dead_letter (
     consumer text not null,
     id text not null,
