@@ -24,7 +24,12 @@ def settings_of(migrated_url: str, redis_url: str, env_name: str) -> Callable[..
     """Settings on this test's servers; others by name."""
 
     def build(**other: Any) -> Settings:
-        where = {"database_url": migrated_url, "redis_url": redis_url, "env": env_name, "port": free_port()} | other
+        where: dict[str, Any] = {
+            "database_url": migrated_url,
+            "redis_url": redis_url,
+            "env": env_name,
+            "port": free_port(),
+        } | other
         return some_settings(**where)
 
     return build

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -28,7 +28,7 @@ async def events(who: httpx.AsyncClient, number: int, after: str | None = None) 
     return found
 
 
-async def _lines(stream: httpx.Response) -> AsyncIterator[str]:
+async def _lines(stream: httpx.Response) -> AsyncGenerator[str, None]:
     async for line in stream.aiter_lines():
         yield line
 

@@ -8,8 +8,8 @@ own pipeline takes 60.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
-from itertools import chain
 from typing import NamedTuple, TypeVar, cast
 
 import hiredis
@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from ..codec import Codec
-from ..envelope import Command, Context, Envelope, Reply, Result, to_fields
+from ..envelope import FIELDS, Command, Context, Envelope, Reply, Result, values_of
 from ..errors import ReplyTimeoutError, UnavailableError
 from ..stopping import stop
 from .base import OUTCOME_SECONDS, Names, command_envelope, decode_result
@@ -33,6 +33,8 @@ BLOCK_MS = 2000
 _log = logging.getLogger(__name__)
 _decode_reply = msgspec.json.Decoder(Reply).decode
 _encode_reply = msgspec.json.Encoder().encode
+# The names of an entry's fields, each with room for its value behind it.
+_ENTRY: list[str | bytes] = [part for name in FIELDS for part in (name, b"")]
 # hiredis' stub speaks of a tuple of one.
 _pack = cast("Callable[[tuple[str | bytes, ...]], bytes]", hiredis.pack_command)
 
@@ -93,7 +95,10 @@ class RedisCommandBus:
     async def forward(self, service: str, envelope: Envelope) -> str:
         """Send a command that is an envelope already. Raises as `send`."""
         handed_over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        fields = chain.from_iterable(to_fields(envelope).items())
+        fields = _ENTRY.copy()
+        fields[1::2] = values_of(envelope)
+        if envelope.replyto:
+            fields += ["replyto", envelope.replyto]
         packed = _pack(("XADD", self._names.commands(service), "*", *fields))
         if self._remember_seconds:
             # Before the command itself: it must never be pending while nobody is known to have sent it.
@@ -163,20 +168,22 @@ class RedisCommandBus:
         """Write everything at once and give each caller its own answer. Raises when the connection breaks."""
         connection = await self._redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
         try:
-            await connection.send_packed_command(b"".join([outgoing.packed for outgoing in batch]))
-            for outgoing in batch:
-                refused, said = None, b""
-                for _ in range(outgoing.replies):
-                    try:
-                        said = await connection.read_response()
-                    except ResponseError as error:
-                        refused = error
-                if outgoing.handed_over.done():
-                    continue
-                if refused is not None:
-                    outgoing.handed_over.set_exception(refused)
-                else:
-                    outgoing.handed_over.set_result(said.decode() if isinstance(said, bytes) else said)
+            # One time limit for the whole batch: one for each answer costs as much as reading it.
+            async with asyncio.timeout(connection.socket_timeout):
+                await connection.send_packed_command(b"".join([outgoing.packed for outgoing in batch]))
+                for outgoing in batch:
+                    refused, said = None, b""
+                    for _ in range(outgoing.replies):
+                        try:
+                            said = await connection.read_response(timeout=math.inf)
+                        except ResponseError as error:
+                            refused = error
+                    if outgoing.handed_over.done():
+                        continue
+                    if refused is not None:
+                        outgoing.handed_over.set_exception(refused)
+                    else:
+                        outgoing.handed_over.set_result(said.decode() if isinstance(said, bytes) else said)
         finally:
             await self._redis.connection_pool.release(connection)
 

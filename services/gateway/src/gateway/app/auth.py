@@ -6,15 +6,13 @@ Every handler says in its `opt` what it needs (`needs(...)`) or that it is
 
 import hmac
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, cast
-
-from litestar.types import ASGIApp, Receive, Scope, Send
+from typing import Any
 
 from bizosaas_events import Command, DomainError, StreamNotFoundError
 from bizosaas_ports.access import PLATFORM_TENANT, Feature, allows
 
 from ..adapters.sessions import csrf_token
-from .call import Call
+from .call import ApiRequest, Call
 from .errors import CsrfError, InvalidParameterError, NotSignedInError, PermissionMissingError
 from .reading import tenant_exists
 
@@ -32,20 +30,15 @@ def needs(what: type[Command] | Feature | None, **documented: Any) -> dict[str, 
     return {"needs": what.permission if isinstance(what, type) else what, **documented}
 
 
-class Gate:
-    """ASGI middleware, after routing and before the body is read."""
+async def gate(request: ApiRequest) -> None:
+    """Litestar's `before_request`: after routing, before anything of the request is looked at.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = cast("dict[str, Any]", scope)
-        opt, method = known["route_handler"].opt, known["method"]
-        if "public" not in opt and method != "OPTIONS":
-            call: Call = known["call"]
-            await admit(call, method)
-            require(call, opt["needs"])
-        await self._app(scope, receive, send)
+    Not a middleware and not a guard, which do the same for 10 and 15 µs more a request.
+    """
+    opt, method = request.route_handler.opt, request.scope["method"]
+    if "public" not in opt and method != "OPTIONS":
+        await admit(request.call, method)
+        require(request.call, opt["needs"])
 
 
 async def admit(call: Call, method: str) -> None:

@@ -26,11 +26,17 @@ class StrictJson(AbstractDTO[Any]):
 
     config: ClassVar[DTOConfig] = DTOConfig()
     _decoders: ClassVar[dict[str, msgspec.json.Decoder[Any]]] = {}
+    # By the handler itself: its id is put together anew each time it is asked for.
+    _decoder_of: ClassVar[dict[Any, msgspec.json.Decoder[Any]]] = {}
 
     def decode_bytes(self, value: bytes) -> Any:
         request = cast(ApiRequest, self.asgi_connection)
         require_json(request.call.headers.get(b"content-type", b""))
-        return decode(self._decoders[request.route_handler.handler_id], value)
+        handler = request.scope["route_handler"]
+        decoder = self._decoder_of.get(handler)
+        if decoder is None:
+            decoder = self._decoder_of[handler] = self._decoders[handler.handler_id]
+        return decode(decoder, value)
 
     @classmethod
     def create_for_field_definition(
@@ -57,6 +63,8 @@ class StrictJson(AbstractDTO[Any]):
 
 def require_json(content_type: bytes) -> None:
     """Raises UnsupportedMediaTypeError. Also keeps a foreign page's form from posting to us with the cookie."""
+    if content_type == b"application/json":
+        return
     media_type = content_type.partition(b";")[0].strip().lower()
     if media_type != b"application/json" and not (
         media_type.startswith(b"application/") and media_type.endswith(b"+json")

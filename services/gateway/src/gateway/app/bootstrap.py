@@ -19,7 +19,7 @@ from ..adapters.rate_limits import Attempts
 from ..adapters.sessions import RedisSessions
 from ..adapters.views import PostgresViews
 from ..handlers.projections import ReadModel
-from .auth import Gate
+from .auth import gate
 from .body import StrictJson
 from .call import ApiRequest, Gateway, Keys
 from .failures import handle
@@ -65,7 +65,7 @@ def application() -> Litestar:
     """The routes. What they use comes with each request, from the edge."""
     return Litestar(
         route_handlers=controllers(),
-        middleware=[Gate],
+        before_request=cast(Any, gate),
         dto=StrictJson,
         return_dto=None,
         request_class=ApiRequest,
