@@ -1,6 +1,7 @@
 # Bare `make` prints this list; the sentence behind ## is the target's.
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+# The first that runs: a version manager's stand-in for a version it does not have is on the PATH, too.
+PYTHON ?= $(or $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '' 2>/dev/null && command -v $$p && break; done),python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) sandbox/pyproject.toml cli/pyproject.toml
@@ -30,7 +31,7 @@ install: .venv/installed  ## Make the environment in .venv from the lock, with h
 
 .venv/installed: requirements.lock pyproject.toml $(MEMBERS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) --version). Name another: make PYTHON=..."; exit 1; }
+	  { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there). Name another: make PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" || $(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
