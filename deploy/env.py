@@ -10,12 +10,13 @@ from nacl.public import PrivateKey
 
 ROOT = Path(__file__).parents[1]
 SEALING_KEY = "_SEALING_KEY"
+PUBLIC_KEY = "_PUBLIC_KEY"
 
 
 def filled(example: str) -> str:
     """The example with a value for every variable that is empty there; what has a value or is commented out stays.
 
-    A name ending in _SEALING_KEY gets a private key, and BIZOS_<the same start>_PUBLIC_KEY its public half.
+    A name ending in _SEALING_KEY gets a private key, and the name that ends in _PUBLIC_KEY instead its public half.
     Everything else gets 48 hexadecimal digits, which need no quoting in a URL or a shell.
     """
     lines = example.splitlines()
@@ -25,7 +26,7 @@ def filled(example: str) -> str:
         if name.endswith(SEALING_KEY):
             private = PrivateKey.generate()
             values[name] = _text(private.encode())
-            values[f"BIZOS_{name.removesuffix(SEALING_KEY)}_PUBLIC_KEY"] = _text(private.public_key.encode())
+            values[name.removesuffix(SEALING_KEY) + PUBLIC_KEY] = _text(private.public_key.encode())
     for name in empty:
         values.setdefault(name, secrets.token_hex(24))
     return "".join(line + values.get(line.removesuffix("="), "") + "\n" for line in lines)
@@ -45,7 +46,7 @@ def main() -> int:
         return 1
     with os.fdopen(descriptor, "w") as file:
         file.write(filled((ROOT / ".env.example").read_text()))
-    print(".env written: look at BIZOS_ADMIN_EMAIL, BIZOS_ADMIN_PASSWORD and BIZOS_PUBLIC_URL in it")
+    print(".env written: look at ADMIN_EMAIL, ADMIN_PASSWORD and PUBLIC_URL in it")
     return 0
 
 

@@ -34,7 +34,7 @@ LABEL org.opencontainers.image.title="bizosaas ${SERVICE}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# A name for the number, since some libraries ask who they run as. CrewAI writes to its home: agent-svc gets a tmpfs there.
+# A name for the number, since some libraries ask who they run as. Only /tmp is written to, so the rest may be read-only.
 RUN useradd --uid 10001 --user-group --create-home --home-dir /home/bizos --shell /usr/sbin/nologin bizos
 COPY --from=build /opt/bizos /opt/bizos
 ENV PATH=/opt/bizos/bin:$PATH \
