@@ -351,7 +351,8 @@ def test_a_revoked_password_shows_in_no_repr(open_as: Open, site: Site) -> None:
     "value",
     ["", "example.com", "ftp://example.com", "https://", "https://user:pw@example.com", "https://example.com/?a=b",
      "https://example.com/#x", "https://exa mple.com", "javascript:alert(1)", "https://example.com:99999",
-     "https://" + "x" * 3000, "http://127.0.0.1", "http://localhost:8080", "http://[::1]/", "http://169.254.169.254/"],
+     "https://" + "x" * 3000, "http://127.0.0.1", "http://localhost:8080", "http://[::1]/", "http://169.254.169.254/",
+     "https://\u202e.com", "https://" + "a" * 64 + ".com", "https://a..b"],
 )  # fmt: skip
 async def test_an_address_that_will_not_do_is_refused_by_name(http: Http, value: str) -> None:
     with pytest.raises(SettingInvalidError) as refused:
@@ -378,6 +379,7 @@ async def test_settings_come_in_one_form_and_unknown_ones_are_refused(http: Http
         (b"not json", "credentials"),
         (b'"text"', "credentials"),
         (b'{"username":7}', "credentials"),
+        (b'{"username":"a","application_password":"b","token":"c"}', "credentials"),
         (b'{"username":"ann"}', "credentials.application_password"),
         (b'{"username":"","application_password":"x"}', "credentials.username"),
         (b'{"username":"a:b","application_password":"x"}', "credentials.username"),

@@ -11,7 +11,7 @@ from bizosaas_ports.connector import ConnectorPort, Tokens
 
 from ..domain.errors import CredentialsInvalidError, SettingInvalidError, UnknownConnectorError
 from .connectors._declaration import Basic, Connector
-from .http import Http, is_private_literal
+from .http import Http, is_host, is_private_literal
 from .oauth import OAuthClient
 from .session import Session
 
@@ -87,7 +87,9 @@ class Catalogue:
     def _address(self, field: ConnectorField, value: str, example: str) -> str:
         try:
             parts = urlsplit(value)
-            whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 80) > 0
+            whole = (
+                parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 80) > 0 and is_host(value)
+            )
         except ValueError:
             whole = False
         if not whole or any(character.isspace() or ord(character) < 32 for character in value):
@@ -114,6 +116,8 @@ def _authorization(connector: Connector, credential: bytes) -> str:
         given = msgspec.json.decode(credential, type=dict[str, str])
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise CredentialsInvalidError("The credentials are not a JSON object of texts.") from None
+    if set(given) - {field.name for field in connector.auth.fields}:  # not named: somebody's password may stand there
+        raise CredentialsInvalidError(f"The credentials hold a field that {connector.name} does not have.")
     for field in connector.auth.fields:
         if not given.get(field.name):
             raise CredentialsInvalidError(f"The credentials lack: {field.label}.", f"credentials.{field.name}")

@@ -21,6 +21,10 @@ REDIRECTS = 3
 KEEPALIVE_SECONDS = 2.0
 """Below what servers commonly allow (Node: 5 s), so that we rarely write into a connection that is being closed."""
 
+INTERNET = ipaddress.IPv6Network("2000::/3")
+"""All of IPv6 that is given out. What is outside of it, or tunnels to an IPv4 address, may lead anywhere."""
+TUNNELS = ipaddress.IPv6Network("2002::/16")
+
 _tracer = trace.get_tracer("bizosaas")
 
 
@@ -73,7 +77,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:  # fmt: skip
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a label that is too long, or empty, is a UnicodeError
             raise httpcore.ConnectError(f"{host} is not known") from error
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
         allowed = [address for address in addresses if self._allow_private or is_public(address)]
@@ -99,9 +103,20 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 def is_public(address: str) -> bool:
     """Whether an IP address is of the public internet."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is None:
+            return ip.is_global and ip in INTERNET and ip not in TUNNELS
         ip = ip.ipv4_mapped
     return ip.is_global and not ip.is_multicast
+
+
+def is_host(url: str) -> bool:
+    """Whether a URL names a host that could exist: its labels can be written in DNS."""
+    try:
+        httpx.URL(url).raw_host.decode().encode("idna")
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+    return True
 
 
 def is_private_literal(host: str) -> bool:

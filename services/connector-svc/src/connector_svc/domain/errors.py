@@ -18,7 +18,11 @@ class WrongMethodError(DomainError):
     slug = "wrong-connection-method"
 
     def __init__(self, connector: str, method: str) -> None:
-        how = "by OAuth: start an authorization" if method == "oauth" else "with credentials: send them sealed"
+        how = (
+            f"by OAuth: POST /v1/oauth/authorize/{connector}"
+            if method == "oauth"
+            else "with credentials: POST /v1/connections"
+        )
         super().__init__(f"{connector} is not connected in this way.", field="connector", remedy=f"Connect it {how}.")
 
 
@@ -35,7 +39,7 @@ class CredentialsInvalidError(DomainError):
     slug = "credentials-invalid"
 
     def __init__(self, message: str, field: str = "credentials") -> None:
-        super().__init__(message, field=field, remedy="Seal a JSON object with the connector's credential fields.")
+        super().__init__(message, field=field, remedy="Send the fields that GET /v1/connectors names.")
 
 
 class LabelInvalidError(DomainError):
