@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar, cast
 import hiredis
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from ..codec import Codec
@@ -141,51 +142,48 @@ class RedisCommandBus:
         return Sender(*said.decode().split(" ", 1)) if said else None
 
     async def _flush(self) -> None:
+        pool = self._redis.connection_pool
         try:
             while self._outbox:
-                batch, self._outbox = self._outbox, []
+                # Taking a connection from the pool costs as much as a dozen commands: it is kept while there are more.
+                connection: AbstractConnection | None = None
                 try:
-                    await self._exchange(batch)
-                except (RedisError, OSError):
-                    await self._again([outgoing for outgoing in batch if not outgoing.handed_over.done()])
+                    while self._outbox:
+                        batch, self._outbox = self._outbox, []
+                        try:
+                            if connection is None:
+                                connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
+                                await _renew_if_stale(connection)
+                            await self._exchange(connection, batch)
+                        except (RedisError, OSError) as error:
+                            for outgoing in batch:
+                                if not outgoing.handed_over.done():
+                                    outgoing.handed_over.set_exception(error)
+                            break
+                finally:
+                    if connection is not None:
+                        await pool.release(connection)
         finally:
             self._sending = None
 
-    async def _again(self, batch: list[_Outgoing]) -> None:
-        """After a restart of Redis the pool holds dead connections: only if a new one fails too, Redis is away.
-
-        What had arrived although its answer did not is now a second command under the same id, which is harmless.
-        """
-        await self._redis.connection_pool.disconnect(inuse_connections=False)
-        try:
-            await self._exchange(batch)
-        except (RedisError, OSError) as error:
-            for outgoing in batch:
-                if not outgoing.handed_over.done():
-                    outgoing.handed_over.set_exception(error)
-
-    async def _exchange(self, batch: list[_Outgoing]) -> None:
+    async def _exchange(self, connection: AbstractConnection, batch: list[_Outgoing]) -> None:
         """Write everything at once and give each caller its own answer. Raises when the connection breaks."""
-        connection = await self._redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
-        try:
-            # One time limit for the whole batch: one for each answer costs as much as reading it.
-            async with asyncio.timeout(connection.socket_timeout):
-                await connection.send_packed_command(b"".join([outgoing.packed for outgoing in batch]))
-                for outgoing in batch:
-                    refused, said = None, b""
-                    for _ in range(outgoing.replies):
-                        try:
-                            said = await connection.read_response(timeout=math.inf)
-                        except ResponseError as error:
-                            refused = error
-                    if outgoing.handed_over.done():
-                        continue
-                    if refused is not None:
-                        outgoing.handed_over.set_exception(refused)
-                    else:
-                        outgoing.handed_over.set_result(said.decode() if isinstance(said, bytes) else said)
-        finally:
-            await self._redis.connection_pool.release(connection)
+        # One time limit for the whole batch: one for each answer costs as much as reading it.
+        async with asyncio.timeout(connection.socket_timeout):
+            await connection.send_packed_command(b"".join([outgoing.packed for outgoing in batch]))
+            for outgoing in batch:
+                refused, said = None, b""
+                for _ in range(outgoing.replies):
+                    try:
+                        said = await connection.read_response(timeout=math.inf)
+                    except ResponseError as error:
+                        refused = error
+                if outgoing.handed_over.done():
+                    continue
+                if refused is not None:
+                    outgoing.handed_over.set_exception(refused)
+                else:
+                    outgoing.handed_over.set_result(said.decode() if isinstance(said, bytes) else said)
 
     async def _listen(self) -> None:
         name, last = self._replies.encode(), "0-0"
@@ -208,6 +206,17 @@ class RedisCommandBus:
         waiting = self._waiting.get(reply.command_id)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
+
+
+async def _renew_if_stale(connection: AbstractConnection) -> None:
+    """Connect anew where Redis closed the connection while nobody used it.
+
+    redis-py's pool overlooks that since it takes maintenance notifications;
+    the commands would be lost with the connection, and their callers told so.
+    """
+    if await connection.can_read():
+        await connection.disconnect()
+        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
 
 
 async def send_reply(redis: Redis, names: Names, envelope: Envelope, reply: Reply) -> None:
