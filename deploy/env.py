@@ -42,7 +42,9 @@ def main() -> int:
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        print(".env is there already and its secrets may be in use; remove it first if you want new ones", file=sys.stderr)
+        print(
+            ".env is there already and its secrets may be in use; remove it first if you want new ones", file=sys.stderr
+        )
         return 1
     with os.fdopen(descriptor, "w") as file:
         file.write(filled((ROOT / ".env.example").read_text()))

@@ -56,7 +56,9 @@ class Vault:
             "BIZOS_VAULT_ROLE_ID": role,
             "BIZOS_VAULT_SECRET_ID": secret,
         }
-        done = subprocess.run([KEEPER, "once"], env=environment, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(
+            [KEEPER, "once"], env=environment, capture_output=True, text=True, timeout=90, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
