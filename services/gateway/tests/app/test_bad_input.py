@@ -37,6 +37,7 @@ def is_problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]
         (json.dumps({**GOOD, "settings": {"site_url": 1}}).encode(), "invalid-field", "settings[...]"),
         (json.dumps({k: v for k, v in GOOD.items() if k != "credentials"}).encode(), "invalid-field", "credentials"),
         (json.dumps({**GOOD, "label": "nul\0"}).encode(), "invalid-field", ""),
+        (json.dumps({**GOOD, "label": "\ud800"}).encode(), "malformed-json", ""),
     ],
     ids=lambda value: value.decode("latin-1")[:40] if isinstance(value, bytes) else None,
 )
@@ -85,7 +86,9 @@ async def test_an_unknown_path_and_a_wrong_method_are_told(world: World) -> None
     ada = await world.admin()
 
     is_problem(await ada.get("/v1/nothing"), 404, "unknown-path")
-    is_problem(await ada.get("/%00"), 404, "unknown-path")
+    for odd in ("/%00", "/%ff%fe", "/v1/connections/%00", "/v1/connections/%ff", "/v1/connections/a%20b"):
+        is_problem(await ada.get(odd), 404, "unknown-path")
+    is_problem(await ada.post("/v1/connections/%00/calls", json={}), 404, "unknown-path")
     wrong = await ada.put("/v1/connections", json={})
     is_problem(wrong, 405, "method-not-allowed")
     assert wrong.headers["Allow"] == "GET, POST"
@@ -169,6 +172,7 @@ async def test_the_audit_questions_check_what_they_are_asked(world: World) -> No
 
     is_problem(await ada.get("/v1/audit/history?limit=201"), 400, "invalid-parameter")
     is_problem(await ada.get("/v1/audit/history?colour=red"), 400, "invalid-parameter")
+    is_problem(await ada.get("/v1/audit/history?subject=a%00"), 400, "invalid-parameter")
     is_problem(await ada.get("/v1/audit/state/connection/x?at=yesterday"), 400, "invalid-parameter")
     is_problem(await ada.get("/v1/audit/state/connection/x?at=2026-01-01T00:00:00"), 400, "invalid-parameter")
     is_problem(await ada.get("/v1/audit/state/planet/x?at=2026-01-01T00:00:00Z"), 404, "not-found")

@@ -90,6 +90,18 @@ async def test_a_stream_ends_when_the_gateway_does(settings_of: Callable[..., Se
     assert time.monotonic() - began < 5, "the drain does not wait for a stream"
 
 
+async def test_many_streams_leave_room_for_everybody_else(world: World) -> None:
+    ada = await world.admin()
+    headers = {"Authorization": ada.headers["Authorization"]}
+    limits = httpx.Limits(max_connections=400)
+    async with httpx.AsyncClient(base_url=ada.base_url, headers=headers, limits=limits) as many:
+        streams = [await many.send(many.build_request("GET", "/v1/stream"), stream=True) for _ in range(200)]
+
+        assert (await ada.get("/v1/me")).status_code == 200
+        for stream in streams:
+            await stream.aclose()
+
+
 async def _rest(lines: AsyncIterator[str]) -> int:
     count = 0
     async for _ in lines:

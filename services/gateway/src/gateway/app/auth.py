@@ -13,8 +13,8 @@ from bizosaas_ports.access import PLATFORM_TENANT, Feature, allows
 
 from ..adapters.sessions import csrf_token
 from .call import ApiRequest, Call
-from .errors import CsrfError, InvalidParameterError, NotSignedInError, PermissionMissingError
-from .reading import tenant_exists
+from .errors import CsrfError, InvalidParameterError, NoSuchPathError, NotSignedInError, PermissionMissingError
+from .reading import ID, tenant_exists
 
 COOKIE = "__Host-bizos_session"
 PUBLIC = {"public": True}
@@ -36,6 +36,13 @@ async def gate(request: ApiRequest) -> None:
     Not a middleware and not a guard, which do the same for 10 and 15 µs more a request.
     """
     opt, method = request.route_handler.opt, request.scope["method"]
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise _nul(request)
+    for id in request.scope["path_params"].values():
+        if not ID.fullmatch(id):
+            raise NoSuchPathError(request.scope["path"])
+    if b"%00" in request.scope["query_string"]:
+        raise InvalidParameterError("A parameter holds the character NUL.", remedy="Leave the character %00 out.")
     if "public" not in opt and method != "OPTIONS":
         await admit(request.call, method)
         require(request.call, opt["needs"])
@@ -88,6 +95,14 @@ def credentials(call: Call) -> tuple[str, bool]:
     except CookieError as error:
         raise _bad_cookie() from error
     return (morsel.value if morsel else ""), True
+
+
+def _nul(request: ApiRequest) -> DomainError:
+    """PostgreSQL takes no NUL: the services behind would try a command with one again and again."""
+    fields = [name for name, value in request.query_params.items() if "\0" in f"{name}{value}"]
+    return InvalidParameterError(
+        "The address holds the character NUL.", field=fields[0][:50] if fields else "path", remedy="Leave %00 out."
+    )
 
 
 def _bad_cookie() -> DomainError:

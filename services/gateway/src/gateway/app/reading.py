@@ -4,11 +4,9 @@ import base64
 import binascii
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-import msgspec
 
 from bizosaas_events import StreamNotFoundError, messages
 from bizosaas_ports.access import PLATFORM_TENANT
@@ -22,7 +20,8 @@ LIMIT, LARGEST_LIMIT = 50, 200
 TENANT_GRACE_SECONDS = 1.0
 """So long a tenant that is not in the read model may still be on its way there."""
 
-_ID = re.compile(r"[A-Za-z0-9._~@-]{1,200}")
+ID = re.compile(r"[A-Za-z0-9._~@-]{1,200}")
+"""What an id may look like; whatever else stands in a path is no object's."""
 _POSITION = re.compile(r"([a-z]{1,30})/(\d{1,4})@(\d{1,18})")
 _ETAG = re.compile(r'(?:W/)?"(\d{1,9})"')
 _PRIVATE = (b"cache-control", b"private, no-cache")
@@ -44,7 +43,7 @@ async def one(request: ApiRequest, kind: str, id: str, *, tenant: str = "") -> A
 
 async def find(call: Call, kind: str, id: str, *, tenant: str = "") -> Found:
     """An object this tenant may see. Raises StreamNotFoundError, in the same words for another tenant's."""
-    found = await call.gateway.views.one(tenant or call.tenant, kind, id) if _ID.fullmatch(id) else None
+    found = await call.gateway.views.one(tenant or call.tenant, kind, id) if ID.fullmatch(id) else None
     if found is None:
         raise StreamNotFoundError(f"{kind}-{id[:100]}")
     return found
@@ -105,7 +104,7 @@ def _literal(name: str, hint: Any) -> Any:
             raise InvalidParameterError(
                 f"{name} is never {value[:50]!r}.", field=name, remedy=f"Use one of {', '.join(map(str, allowed))}."
             )
-        return value.replace("\0", "")
+        return value
 
     return check
 
@@ -113,7 +112,7 @@ def _literal(name: str, hint: Any) -> Any:
 def _boolean(name: str) -> Any:
     def check(value: str) -> str:
         if value not in ("true", "false"):
-            raise InvalidParameterError(f"{name} is true or false.", field=name)
+            raise InvalidParameterError(f"{name} is true or false.", field=name, remedy=f"Write {name}=true.")
         return value
 
     return check
@@ -122,7 +121,9 @@ def _boolean(name: str) -> Any:
 def number(name: str, value: str, smallest: int, largest: int) -> int:
     """A query parameter that is a number. Raises InvalidParameterError."""
     if not (value.isascii() and value.isdigit() and len(value) < 10 and smallest <= int(value) <= largest):
-        raise InvalidParameterError(f"{name} is a number from {smallest} to {largest}.", field=name)
+        raise InvalidParameterError(
+            f"{name} is a number from {smallest} to {largest}.", field=name, remedy=f"Write {name}={smallest}, or more."
+        )
     return int(value)
 
 
@@ -135,7 +136,7 @@ def place_of(cursor: str) -> tuple[datetime, str]:
     try:
         time_, _, id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(" ")
         place = datetime.fromisoformat(time_)
-        if not _ID.fullmatch(id) or place.tzinfo is None:
+        if not ID.fullmatch(id) or place.tzinfo is None:
             raise ValueError(cursor)
     except (ValueError, binascii.Error) as error:
         raise InvalidParameterError(
@@ -177,7 +178,7 @@ async def tenant_exists(call: Call, tenant: str) -> bool:
         return True
     await caught_up(call)
     end = time.monotonic() + TENANT_GRACE_SECONDS
-    while _ID.fullmatch(tenant):
+    while ID.fullmatch(tenant):
         if await call.gateway.views.one(ALL_TENANTS, "tenant", tenant):
             known[tenant] = True
             return True
@@ -195,10 +196,3 @@ def expected_version(call: Call) -> int:
     if found := _ETAG.fullmatch(said):
         return int(found[1])
     raise InvalidParameterError("If-Match holds one ETag of ours.", field="If-Match", remedy="Send the ETag unchanged.")
-
-
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """For the documentation: `items` are of the view's own type."""
-
-    items: list[Any]
-    next: str = ""

@@ -25,6 +25,9 @@ from .settings import Settings
 SENDERS_REMEMBERED_SECONDS = 3600
 """For so long a command that nobody has handled is known to be pending, and whose it is."""
 EXIT_PORT_TAKEN = 75
+BACKLOG = 1024
+CONNECTIONS = 16_384
+"""Each open event stream is one; granian's own limit would be the backlog."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +56,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
     )  # fmt: skip
     server = Server(
         edge, address=settings.host, port=settings.http_port, interface=Interfaces.ASGINL, websockets=False,
-        log_enabled=False,
+        log_enabled=False, backlog=BACKLOG, backpressure=CONNECTIONS,
     )  # fmt: skip
     serving = asyncio.create_task(server.serve())
     working = asyncio.create_task(_work(settings, edge, health, stop))
