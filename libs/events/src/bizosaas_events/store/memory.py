@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from ..chain import GENESIS, link
 from ..codec import Codec, type_of
 from ..envelope import Context, Envelope, new_id, partition_of
@@ -41,19 +43,36 @@ class MemoryEventStore:
         self.appended.set()
         return recorded
 
+    async def restore(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """Record events as they once were, at the next free positions: `testing.replay.RestorableStore`."""
+        versions: dict[str, int] = {}
+        for envelope in envelopes:
+            version = versions.get(envelope.subject, len(self._streams.get(envelope.subject, ())))
+            if envelope.streamversion != version + 1:
+                raise ConcurrencyError(envelope.subject, envelope.streamversion - 1)
+            versions[envelope.subject] = envelope.streamversion
+        restored = [self._keep(envelope) for envelope in envelopes]
+        self.appended.set()
+        return restored
+
     def _record(self, write: Write, n: int, context: Context) -> Envelope:
-        partition = partition_of(context.tenant, write.stream, self.partitions)
-        log = self._log[partition]
         event = write.events[n]
-        envelope = Envelope(
-            id=new_id(), source=self._source, type=type_of(event), subject=write.stream, time=context.time,
-            tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
-            correlationid=context.correlation_id, causationid=context.causation_id, traceparent=context.traceparent,
-            partition=partition, sequence=len(log) + 1, streamversion=write.expected + n + 1,
-            data=self.codec.encode(event),
+        return self._keep(
+            Envelope(
+                id=new_id(), source=self._source, type=type_of(event), subject=write.stream, time=context.time,
+                tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
+                correlationid=context.correlation_id, causationid=context.causation_id,
+                traceparent=context.traceparent, streamversion=write.expected + n + 1, data=self.codec.encode(event),
+            )
         )  # fmt: skip
+
+    def _keep(self, envelope: Envelope) -> Envelope:
+        """At the next position of its partition."""
+        partition = partition_of(envelope.tenantid, envelope.subject, self.partitions)
+        log = self._log[partition]
+        envelope = msgspec.structs.replace(envelope, partition=partition, sequence=len(log) + 1)
         log.append((envelope, link(log[-1][1] if log else GENESIS, envelope)))
-        self._streams.setdefault(write.stream, []).append(envelope)
+        self._streams.setdefault(envelope.subject, []).append(envelope)
         return envelope
 
     async def load(

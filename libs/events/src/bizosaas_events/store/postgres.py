@@ -7,7 +7,8 @@ one partition therefore commit one after another: keep transactions short.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -56,7 +57,7 @@ class PostgresEventStore:
         # Partitions are locked in the order of their numbers, so two appends cannot wait for each other.
         order = sorted(range(len(batches)), key=lambda n: batches[n][0].partition)
         recorded: list[list[Envelope]] = [[] for _ in batches]
-        try:
+        with _translated(command_id):
             async with self._pool.acquire() as connection:
                 if last == 0:
                     recorded[0] = await self._append(connection, batches[0], command_id)
@@ -64,17 +65,22 @@ class PostgresEventStore:
                     async with connection.transaction():
                         for n in order:
                             recorded[n] = await self._append(connection, batches[n], command_id if n == last else None)
-        except asyncpg.UniqueViolationError as error:
-            if command_id is not None and error.constraint_name == "handled_command_pkey":
-                raise AlreadyHandledError(command_id) from error
-            raise
-        except asyncpg.PostgresError as error:
-            if error.sqlstate == VERSION_CONFLICT:
-                stream, _, expected = str(error).rpartition("@")
-                raise ConcurrencyError(stream, int(expected)) from error
-            raise
         self.appended.set()
         return [envelope for batch in recorded for envelope in batch]
+
+    async def restore(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """Record events as they once were, at the next free positions: `testing.replay.RestorableStore`."""
+        placed = [
+            msgspec.structs.replace(e, partition=partition_of(e.tenantid, e.subject, self.partitions))
+            for e in envelopes
+        ]
+        restored: dict[int, Envelope] = {}
+        with _translated(None):
+            async with self._pool.acquire() as connection, connection.transaction():
+                for n in sorted(range(len(placed)), key=lambda n: placed[n].partition):
+                    (restored[n],) = await self._append(connection, [placed[n]], None)
+        self.appended.set()
+        return [restored[n] for n in range(len(placed))]
 
     async def _append(
         self, connection: "asyncpg.pool.PoolConnectionProxy[Any]", batch: list[Envelope], command_id: str | None
@@ -117,6 +123,22 @@ class PostgresEventStore:
     async def handled(self, command_id: str) -> Envelope | None:
         row = await self._pool.fetchrow(_HANDLED, UUID(command_id))
         return envelope_of(row) if row else None
+
+
+@contextmanager
+def _translated(command_id: str | None) -> Iterator[None]:
+    """PostgreSQL's refusals of an append, as the port names them."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        if command_id is not None and error.constraint_name == "handled_command_pkey":
+            raise AlreadyHandledError(command_id) from error
+        raise
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == VERSION_CONFLICT:
+            stream, _, expected = str(error).rpartition("@")
+            raise ConcurrencyError(stream, int(expected)) from error
+        raise
 
 
 def envelope_of(row: asyncpg.Record) -> Envelope:
