@@ -157,6 +157,7 @@ async def test_another_tenant_cannot_be_chosen_without_the_permission(world: Wor
     [
         ("limit=0", "limit"), ("limit=1000", "limit"), ("limit=x", "limit"), ("cursor=x", "cursor"),
         ("cursor=AAAA", "cursor"), ("colour=red", "colour"), ("status=purple", "status"), ("reconnect=1", "reconnect"),
+        ("label=a%00", "label"), ("cursor=OTk5OS0xMi0zMVQyMzo1OTo1OS0yMzo1OSBh", "cursor"),
     ],
 )  # fmt: skip
 async def test_a_query_parameter_that_does_not_fit_is_named(world: World, query: str, field: str) -> None:
@@ -165,6 +166,7 @@ async def test_a_query_parameter_that_does_not_fit_is_named(world: World, query:
     problem = is_problem(await ada.get(f"/v1/connections?{query}"), 400, "invalid-parameter")
 
     assert problem["field"] == field
+    assert problem["remedy"]
 
 
 async def test_the_audit_questions_check_what_they_are_asked(world: World) -> None:

@@ -36,13 +36,11 @@ async def gate(request: ApiRequest) -> None:
     Not a middleware and not a guard, which do the same for 10 and 15 µs more a request.
     """
     opt, method = request.route_handler.opt, request.scope["method"]
-    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
-        raise _nul(request)
     for id in request.scope["path_params"].values():
         if not ID.fullmatch(id):
             raise NoSuchPathError(request.scope["path"])
     if b"%00" in request.scope["query_string"]:
-        raise InvalidParameterError("A parameter holds the character NUL.", remedy="Leave the character %00 out.")
+        raise _nul(request)
     if "public" not in opt and method != "OPTIONS":
         await admit(request.call, method)
         require(request.call, opt["needs"])
@@ -99,9 +97,9 @@ def credentials(call: Call) -> tuple[str, bool]:
 
 def _nul(request: ApiRequest) -> DomainError:
     """PostgreSQL takes no NUL: the services behind would try a command with one again and again."""
-    fields = [name for name, value in request.query_params.items() if "\0" in f"{name}{value}"]
+    fields = (name for name, value in request.query_params.items() if "\0" in f"{name}{value}")
     return InvalidParameterError(
-        "The address holds the character NUL.", field=fields[0][:50] if fields else "path", remedy="Leave %00 out."
+        "A parameter holds the character NUL.", field=next(fields, "")[:50], remedy="Leave %00 out."
     )
 
 

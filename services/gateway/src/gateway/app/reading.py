@@ -138,7 +138,8 @@ def place_of(cursor: str) -> tuple[datetime, str]:
         place = datetime.fromisoformat(time_)
         if not ID.fullmatch(id) or place.tzinfo is None:
             raise ValueError(cursor)
-    except (ValueError, binascii.Error) as error:
+        place = place.astimezone(UTC)  # a time whose offset leads out of the calendar is no place in the database
+    except (ValueError, OverflowError, binascii.Error) as error:
         raise InvalidParameterError(
             "This cursor is not one of ours.", field="cursor", remedy="Use the `next` of the page before, unchanged."
         ) from error
