@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import asyncpg
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from .bus.base import Names
 from .bus.reading import Entry, read_streams
 from .envelope import Envelope, from_fields
 from .leases import FencedError, Key, Lease, Leases
-from .outages import OUTAGES
+from .outages import OUTAGES, STORAGE_ERRORS
 from .stopping import stop
 from .store.base import EventStore
 
@@ -103,7 +102,7 @@ class OrderedConsumer:
             await asyncio.gather(*tasks)
         finally:
             await stop(tasks)
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(*STORAGE_ERRORS):
                 await self._leases.release(list(self._held))
                 await self._leases.leave()
 
@@ -113,7 +112,7 @@ class OrderedConsumer:
             began = time.monotonic()
             try:
                 return await part()
-            except (RedisError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except STORAGE_ERRORS as error:
                 _log.warning("%s: %s paused: %s", self.name, part.__name__.strip("_"), error)
                 pause = 0.1 if time.monotonic() - began > 10 else min(pause * 2, 2.0)
                 await asyncio.sleep(pause)

@@ -7,7 +7,11 @@ DATABASE_OUTAGES: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
     asyncpg.DeadlockDetectedError, asyncpg.SerializationError,
+    asyncpg.InternalClientError,  # seen when the server is killed while a connection is being set up
 )  # fmt: skip
 OUTAGES: tuple[type[Exception], ...] = (
     OSError, redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, *DATABASE_OUTAGES,
 )  # fmt: skip
+
+STORAGE_ERRORS: tuple[type[Exception], ...] = (*OUTAGES, redis.RedisError, asyncpg.PostgresError)
+"""Whatever the two may raise: for loops that run only our own statements, so that nothing else can be to blame."""

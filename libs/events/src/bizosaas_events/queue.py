@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from .dead_letters import bury
 from .envelope import Envelope, from_fields
 from .errors import DomainError, UnavailableError
-from .outages import DATABASE_OUTAGES, OUTAGES
+from .outages import DATABASE_OUTAGES, OUTAGES, STORAGE_ERRORS
 from .queue_group import Entry, Group
 from .stopping import stop
 
@@ -113,7 +113,7 @@ class QueueConsumer:
             began = time.monotonic()
             try:
                 await part()
-            except (RedisError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except STORAGE_ERRORS as error:
                 lost = "NOGROUP" in str(error) or "no such key" in str(error)
                 if not lost:
                     _log.warning("%s: %s paused: %s", self._name, part.__name__.strip("_"), error)

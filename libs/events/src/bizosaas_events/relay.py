@@ -14,10 +14,11 @@ from typing import Any, cast
 
 import asyncpg
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from .bus.base import Names
 from .envelope import FIELDS, values_of
+from .outages import STORAGE_ERRORS
 from .store.postgres import PostgresEventStore, envelope_of
 
 BATCH = 500
@@ -87,7 +88,7 @@ class Relay:
                 if idle:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._store.appended.wait(), IDLE_SECONDS)
-            except (RedisError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except STORAGE_ERRORS as error:
                 self.failing_since = self.failing_since or time.monotonic()
                 self._synced = float("-inf")
                 _log.warning("relay paused: %s", error)

@@ -1,0 +1,275 @@
+"""Any process, Redis included, may be killed at any moment: nothing is lost, nothing happens twice, order holds."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from bizosaas_events.bus.base import Names, command_envelope
+from bizosaas_events.envelope import new_id, to_fields
+from bizosaas_events.outages import OUTAGES
+from bizosaas_events.store.base import Write
+from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.postgres import PostgresEventStore
+from bizosaas_events.testing.account import CODEC, Deposit, Deposited, a_context
+from bizosaas_events.testing.children import Children, dice
+from bizosaas_events.testing.waiting import until
+from bizosaas_sandbox.servers.postgres import Postgres
+from bizosaas_sandbox.servers.redis import Redis as RedisServer
+
+pytestmark = pytest.mark.kill
+
+PARTITIONS = 8
+STREAMS = 40
+PROGRAM = Path(__file__).with_name("program.py")
+TABLES = """
+create table projection (stream text primary key, n int not null, bad int not null);
+create table effect (n int not null)
+"""
+
+
+class Scene:
+    """A log that is written to while the others die."""
+
+    def __init__(self, url: str, redis_url: str, env: str, children: Children) -> None:
+        self.url = url
+        self.redis_url = redis_url
+        self.names = Names(env)
+        self.children = children
+        self.appended = 0
+
+    @property
+    def _where(self) -> tuple[str, str, str]:
+        return self.url, self.redis_url, self.names.env
+
+    async def start(self, role: str) -> None:
+        await self.children.start(role, *self._where, secrets.token_hex(3))
+
+    async def replace(self, role: str) -> None:
+        await self.children.replace(role, *self._where, secrets.token_hex(3))
+
+    async def append(self, rounds: int, events: int = 5, pause: float = 0.0) -> None:
+        """Write so many rounds of events to every stream."""
+        async with asyncpg.create_pool(self.url, min_size=1, max_size=4) as pool:
+            store = PostgresEventStore(pool, CODEC, category="account", source="test", partitions=PARTITIONS)
+            for n in range(rounds):
+                for stream in range(STREAMS):
+                    write = Write(f"account-{stream}", n * events, [Deposited(cents=c) for c in range(events)])
+                    await store.append([write], a_context())
+                    self.appended += events
+                    await asyncio.sleep(pause)
+
+    async def streams(self, redis: Redis) -> dict[int, list[bytes]]:
+        """The entry ids of every partition's stream."""
+        found: dict[int, list[bytes]] = {}
+        for part in range(PARTITIONS):
+            entries: Any = await redis.xrange(self.names.partition("account", part))
+            found[part] = [entry_id for entry_id, _ in entries]
+        return found
+
+    async def everything_is_relayed(self, redis: Redis, seconds: float = 20) -> None:
+        """Every partition's stream is, without a gap or a repeat, the partition."""
+        connection = await asyncpg.connect(self.url)
+        rows = await connection.fetch("select part, count(*) as n from event group by part")
+        await connection.close()
+        expected = dict.fromkeys(range(PARTITIONS), 0) | {row["part"]: row["n"] for row in rows}
+        assert sum(expected.values()) == self.appended
+
+        async def relayed() -> bool:
+            lengths = [int(await redis.xlen(self.names.partition("account", part))) for part in range(PARTITIONS)]
+            return sum(lengths) >= self.appended
+
+        await until(relayed, seconds, what=f"{self.appended} events in Redis")
+        for part, ids in (await self.streams(redis)).items():
+            assert ids == [f"{n}-0".encode() for n in range(1, expected[part] + 1)]
+
+    async def projected(self) -> tuple[int, int]:
+        """How many events the projection counts, and how many of them came out of order."""
+        try:
+            connection = await asyncpg.connect(self.url)
+        except OUTAGES:
+            return 0, 0
+        (row,) = await connection.fetch("select coalesce(sum(n), 0) as n, coalesce(sum(bad), 0) as bad from projection")
+        await connection.close()
+        return row["n"], row["bad"]
+
+    async def everything_is_projected(self, seconds: float = 25) -> None:
+        async def counted() -> bool:
+            return (await self.projected())[0] >= self.appended
+
+        await until(counted, seconds, what=f"{self.appended} events in the projection")
+        assert await self.projected() == (self.appended, 0)
+
+
+@pytest.fixture
+async def children(tmp_path: Path) -> AsyncIterator[Children]:
+    async with Children(PROGRAM, tmp_path / "children.log") as children:
+        yield children
+
+
+@pytest.fixture
+async def scene(
+    database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str],
+    private_redis: RedisServer, env_name: str, children: Children,
+) -> Scene:  # fmt: skip
+    url = new_database(template=database_template("event_log", migrate))
+    await _make_tables(url)
+    return Scene(url, private_redis.url, env_name, children)
+
+
+@pytest.fixture
+async def redis(private_redis: RedisServer) -> AsyncIterator[Redis]:
+    redis = Redis.from_url(private_redis.url, retry_on_error=[ConnectionError])
+    yield redis
+    await redis.aclose()
+
+
+async def test_two_relays_of_which_one_is_killed_again_and_again(scene: Scene, redis: Redis) -> None:
+    random = dice()
+    await scene.start("relay")
+    await scene.start("relay")
+    writing = asyncio.create_task(scene.append(20, pause=0.004))
+    while not writing.done():
+        await scene.replace("relay")
+        await asyncio.sleep(random.uniform(0, 0.4))
+    await writing
+    await scene.everything_is_relayed(redis)
+    assert scene.children.killed >= 2
+
+
+async def test_relays_refill_a_redis_that_is_killed_and_flushed(
+    scene: Scene, redis: Redis, private_redis: RedisServer
+) -> None:
+    random, events = dice(), Counter[str]()
+    await scene.start("relay")
+    await scene.start("relay")
+    writing = asyncio.create_task(scene.append(20, pause=0.005))
+    while not writing.done():
+        await asyncio.sleep(random.uniform(0.2, 0.8))
+        what = random.choice(["flush", "kill"])
+        events[what] += 1
+        if what == "flush":
+            await asyncio.to_thread(private_redis.flushall)
+        else:
+            await asyncio.to_thread(private_redis.kill)
+            await asyncio.sleep(random.uniform(0, 0.3))
+            await asyncio.to_thread(private_redis.start)
+    await writing
+    await _awake(redis)
+    await scene.everything_is_relayed(redis)
+    assert events.total() >= 3
+
+
+async def test_relays_refill_a_redis_that_kept_nothing(scene: Scene, run_folder: Path) -> None:
+    forgetful = RedisServer(run_folder / f"redis-{secrets.token_hex(4)}", settings={"appendonly": "no"})
+    with forgetful:
+        scene.redis_url = forgetful.url
+        await scene.start("relay")
+        await scene.append(4)
+        async with Redis.from_url(forgetful.url) as redis:
+            await scene.everything_is_relayed(redis)
+        forgetful.kill()
+        forgetful.start()
+        async with Redis.from_url(forgetful.url) as redis:
+            await scene.everything_is_relayed(redis)
+
+
+async def test_ordered_consumers_of_which_one_is_killed_again_and_again(
+    scene: Scene, private_redis: RedisServer
+) -> None:
+    random = dice()
+    await scene.append(25, events=16)
+    await scene.start("relay")
+    relay = scene.children.alive.pop()
+    for _ in range(3):
+        await scene.start("ordered")
+    flushed = False
+    while (await scene.projected())[0] < scene.appended and scene.children.killed < 8:
+        await asyncio.sleep(random.uniform(0.1, 0.6))
+        await scene.replace("ordered")
+        if not flushed and scene.children.killed > 1:
+            await asyncio.to_thread(private_redis.flushall)
+            flushed = True
+    scene.children.alive.append(relay)
+    await scene.everything_is_projected()
+    assert scene.children.killed >= 2
+    assert flushed
+
+
+async def test_ordered_consumers_outlive_their_database(
+    private_postgres: Postgres, private_redis: RedisServer, env_name: str, children: Children
+) -> None:
+    random = dice()
+    url = private_postgres.create_database("log", "tester", "tester")
+    await asyncio.to_thread(migrate, url)
+    await _make_tables(url)
+    scene = Scene(url, private_redis.url, env_name, children)
+    await scene.append(20, events=6)
+    await scene.start("relay")
+    await scene.start("ordered")
+    await scene.start("ordered")
+    for _ in range(2):
+        await asyncio.sleep(random.uniform(0.2, 0.6))
+        assert (await scene.projected())[0] < scene.appended  # it finds them at work
+        await asyncio.to_thread(private_postgres.kill)
+        await asyncio.sleep(random.uniform(0, 0.5))
+        await asyncio.to_thread(private_postgres.start)
+    await scene.everything_is_projected()
+    assert children.killed == 0
+    children.all_alive()
+
+
+async def test_queue_workers_killed_in_the_middle_of_a_batch(
+    scene: Scene, redis: Redis, private_redis: RedisServer
+) -> None:
+    random, messages = dice(), 1200
+    stream = scene.names.queue("mail")
+    pipeline = redis.pipeline(transaction=False)
+    for n in range(messages):
+        command = command_envelope(Deposit(account_id="1", cents=n), a_context(), CODEC, id=new_id(), source="test")
+        fields: dict[Any, Any] = {**to_fields(command)}
+        pipeline.xadd(stream, fields)
+    await pipeline.execute()
+    connection = await asyncpg.connect(scene.url)
+
+    async def effects() -> list[int]:
+        return [row["n"] for row in await connection.fetch("select n from effect order by n")]
+
+    await scene.start("queue")
+    await scene.start("queue")
+    while len(await effects()) < messages * 0.9 and scene.children.killed < 6:
+        await asyncio.sleep(random.uniform(0, 0.3))
+        pending: Any = await redis.xpending(stream, "mail")
+        assert pending["pending"] > 0  # it finds them at work
+        await scene.replace("queue")
+
+    async def done() -> bool:
+        found: Any = await redis.xpending(stream, "mail")
+        return len(await effects()) >= messages and found["pending"] == 0
+
+    await until(done, 20, what="every effect, and nothing pending")
+    assert await effects() == list(range(messages))
+    assert scene.children.killed >= 2
+    await connection.close()
+
+
+async def _make_tables(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(TABLES)
+    await connection.close()
+
+
+async def _awake(redis: Redis) -> None:
+    """Use up the connections that died with the server."""
+    for _ in range(10):
+        try:
+            await redis.ping()
+            return
+        except OUTAGES:
+            await asyncio.sleep(0.1)
