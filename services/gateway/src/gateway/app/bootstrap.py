@@ -17,6 +17,7 @@ from bizosaas_runtime.worker import Platform, consumer_of
 from ..adapters.idempotency import Idempotency
 from ..adapters.rate_limits import Attempts
 from ..adapters.sessions import RedisSessions
+from ..adapters.streams import RedisStreams
 from ..adapters.views import PostgresViews
 from ..handlers.projections import ReadModel
 from .auth import gate
@@ -51,6 +52,7 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
         attempts=Attempts(redis, env=settings.env, window_seconds=settings.sign_in_window_seconds),
         idempotency=Idempotency(redis, env=settings.env),
         consumer=consumer,
+        streams=RedisStreams(redis, env=settings.env, partitions=settings.partitions),
     )  # fmt: skip
 
     def committed() -> None:

@@ -21,6 +21,7 @@ from bizosaas_runtime import telemetry
 from ..adapters.idempotency import Idempotency
 from ..adapters.rate_limits import Attempts
 from ..adapters.sessions import RedisSessions, Session
+from ..adapters.streams import RedisStreams
 from ..adapters.views import PostgresViews
 from .errors import MalformedBodyError
 from .settings import Settings
@@ -52,6 +53,7 @@ class Gateway:
     attempts: Attempts
     idempotency: Idempotency
     consumer: OrderedConsumer
+    streams: RedisStreams
     known_tenants: dict[str, bool] = field(default_factory=dict)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     wakeups: "Wakeups" = field(default_factory=lambda: Wakeups())

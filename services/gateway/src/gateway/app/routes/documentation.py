@@ -9,6 +9,7 @@ from litestar import Controller, get
 from litestar.params import FromPath
 from swagger_ui_bundle import swagger_ui_path
 
+from bizosaas_events import asyncapi, messages
 from bizosaas_runtime.problems import explain
 
 from .. import openapi
@@ -65,6 +66,18 @@ class Documentation(Controller):
             body = _documents[server] = msgspec.json.encode(openapi.document(request.app, server=server))
         return Answer(200, body, [_CACHED])
 
+    @get("/asyncapi.json", opt={**PUBLIC, "hidden": True})
+    async def asyncapi_document(self, request: ApiRequest) -> Answer:
+        """The messages behind the API, as an AsyncAPI 3.0 document."""
+        document = asyncapi.document(messages.codec(), "1", title="BizOSaaS", partitions=_partitions(request))
+        return Answer(200, msgspec.json.encode(document), [_CACHED])
+
+    @get("/docs/messages", opt={**PUBLIC, "hidden": True})
+    async def messages_page(self, request: ApiRequest) -> Answer:
+        """The page that shows them."""
+        page = asyncapi.page(messages.codec(), title="BizOSaaS messages")
+        return Answer(200, page.encode(), [_CSP, _CACHED], media_type=HTML)
+
     @get("/docs", opt={**PUBLIC, "hidden": True})
     async def page(self, request: ApiRequest) -> Answer:
         """The page that shows it."""
@@ -86,6 +99,10 @@ class Documentation(Controller):
             raise NoSuchPathError(f"/problems/{slug}")
         page = _PROBLEM.format(slug=html.escape(slug), text=html.escape(explain(slug)))
         return Answer(200, page.encode(), [_CACHED], media_type=HTML)
+
+
+def _partitions(request: ApiRequest) -> int:
+    return request.call.gateway.settings.partitions
 
 
 _documents: dict[str, bytes] = {}

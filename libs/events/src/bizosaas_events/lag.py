@@ -1,0 +1,67 @@
+"""How far each consumer is behind, told from positions.
+
+XINFO's own `lag` lies after a trim; positions are gapless, so a difference of
+two of them is the number of events between.
+"""
+
+from datetime import UTC, datetime
+from typing import NamedTuple, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from .bus.base import Names
+
+
+class Lag(NamedTuple):
+    """One consumer of one partition: where it is, where the stream ends, and how long its next event has waited."""
+
+    consumer: str
+    category: str
+    partition: int
+    position: int
+    end: int
+    seconds: float
+
+    @property
+    def events(self) -> int:
+        """Events behind."""
+        return self.end - self.position
+
+
+async def lags(redis: Redis, env: str, category: str, partitions: int) -> list[Lag]:
+    """The lag of every consumer that has reported a checkpoint of this log. Raises RedisError."""
+    names = Names(env)
+    said = cast("dict[bytes, bytes]", await redis.hgetall(names.checkpoints(category)))
+    ends = await _ends(redis, [names.partition(category, part) for part in range(partitions)])
+    found = []
+    for field, position in sorted(said.items()):
+        consumer, _, part = field.decode().rpartition("|")
+        end = ends[int(part)] if int(part) < partitions else 0
+        found.append(Lag(consumer, category, int(part), int(position), max(end, int(position)), 0.0))
+    return await _with_seconds(redis, names, found)
+
+
+async def _ends(redis: Redis, keys: list[str]) -> list[int]:
+    pipeline = redis.pipeline(transaction=False)
+    for key in keys:
+        pipeline.xinfo_stream(key)
+    ends = []
+    for info in await pipeline.execute(raise_on_error=False):
+        if isinstance(info, Exception) and not isinstance(info, ResponseError):
+            raise info
+        ends.append(0 if isinstance(info, ResponseError) else int(info["last-generated-id"].split(b"-")[0]))
+    return ends
+
+
+async def _with_seconds(redis: Redis, names: Names, found: list[Lag]) -> list[Lag]:
+    behind = [n for n, lag in enumerate(found) if lag.events]
+    pipeline = redis.pipeline(transaction=False)
+    for n in behind:
+        pipeline.xrange(names.partition(found[n].category, found[n].partition), f"{found[n].position + 1}-0", count=1)
+    now = datetime.now(UTC)
+    for n, entries in zip(behind, await pipeline.execute() if behind else [], strict=True):
+        for _, fields in entries:
+            waited = now - datetime.fromisoformat(fields[b"time"].decode())
+            found[n] = found[n]._replace(seconds=round(max(waited.total_seconds(), 0.0), 3))
+    return found
