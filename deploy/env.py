@@ -1,4 +1,4 @@
-"""Writes `.env` from `.env.example` with fresh secrets: `python deploy/env.py`, or `make env`."""
+"""Writes `.env`, or the file named, from `.env.example` with fresh secrets: `python deploy/env.py`, or `make env`."""
 
 import base64
 import os
@@ -38,7 +38,7 @@ def _text(key: bytes) -> str:
 
 def main() -> int:
     """Write the file for this user's eyes only, and never over one that is there: its secrets may be in use."""
-    target = ROOT / ".env"
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".env"
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -48,7 +48,7 @@ def main() -> int:
         return 1
     with os.fdopen(descriptor, "w") as file:
         file.write(filled((ROOT / ".env.example").read_text()))
-    print(".env written: look at ADMIN_EMAIL, ADMIN_PASSWORD and PUBLIC_URL in it")
+    print(f"{target} written: look at ADMIN_EMAIL, ADMIN_PASSWORD and PUBLIC_URL in it")
     return 0
 
 
