@@ -231,3 +231,25 @@ async def test_the_relay_takes_an_entry_out_of_turn_for_what_it_is(deployment: D
         stored = await deployment.store.read(head.partition, 0, 1000)
         encoded = [{k: v if isinstance(v, bytes) else v.encode() for k, v in to_fields(e).items()} for e in stored]
         assert [{k.decode(): v for k, v in fields.items()} for _, fields in entries] == encoded
+
+
+async def test_a_redis_that_lost_its_tail_gets_it_again(deployment: Deployment) -> None:
+    """As after a restart with `appendfsync everysec`: the stream ends earlier than the relay remembers."""
+    await deployment.fill(400)
+    relay = Relay(deployment.store, deployment.pool, deployment.redis, env=deployment.env)
+    while await relay.step():
+        pass
+    for head in await deployment.store.heads():
+        stream = deployment.names.partition("account", head.partition)
+        entries = cast("list[Any]", await deployment.redis.xrange(stream))
+        await deployment.redis.delete(stream)
+        for entry_id, fields in entries[:-3]:
+            await deployment.redis.xadd(stream, fields, id=entry_id)
+    await deployment.fill(80)
+    while await relay.step():
+        pass
+    for head in await deployment.store.heads():
+        entries = cast(
+            "list[Any]", await deployment.redis.xrange(deployment.names.partition("account", head.partition))
+        )
+        assert [entry_id for entry_id, _ in entries] == [f"{n}-0".encode() for n in range(1, head.position + 1)]

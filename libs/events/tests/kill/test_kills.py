@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from bizosaas_sandbox.servers.redis import Redis as RedisServer
 pytestmark = pytest.mark.kill
 
 PARTITIONS = 8
+TTL = 1.0
 STREAMS = 40
 PROGRAM = Path(__file__).with_name("program.py")
 TABLES = """
@@ -202,6 +204,21 @@ async def test_ordered_consumers_of_which_one_is_killed_again_and_again(
     assert flushed
 
 
+async def test_an_ordered_consumer_that_was_asleep_writes_nothing_any_more(scene: Scene) -> None:
+    random = dice()
+    await scene.append(20, events=6)
+    await scene.start("relay")
+    await scene.start("ordered")
+    await scene.start("ordered")
+    for sleeper in scene.children.alive[1:]:
+        await asyncio.sleep(random.uniform(0.1, 0.3))
+        sleeper.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.7 * TTL)  # the other one has its partitions by then
+        sleeper.send_signal(signal.SIGCONT)
+    await scene.everything_is_projected()
+    scene.children.all_alive()
+
+
 async def test_ordered_consumers_outlive_their_database(
     private_postgres: Postgres, private_redis: RedisServer, env_name: str, children: Children
 ) -> None:
@@ -247,7 +264,11 @@ async def test_queue_workers_killed_in_the_middle_of_a_batch(
         await asyncio.sleep(random.uniform(0, 0.3))
         pending: Any = await redis.xpending(stream, "mail")
         assert pending["pending"] > 0  # it finds them at work
-        await scene.replace("queue")
+        # While Redis takes no acknowledgements, effects are committed that it will deliver again.
+        await redis.client_pause(300, all=False)
+        await asyncio.sleep(0.25)
+        await scene.children.kill()
+        await scene.start("queue")
 
     async def done() -> bool:
         found: Any = await redis.xpending(stream, "mail")
