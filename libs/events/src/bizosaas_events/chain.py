@@ -39,6 +39,10 @@ class Break(NamedTuple):
     reason: str
 
 
+Link = tuple[int, bytes, bytes, bool]
+"""One event of a chain as it stands somewhere: its position, what its hash covers beside the hash before it, the hash
+stored with it, and whether what stands beside the recorded bytes agrees with them."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,20 +56,26 @@ def meta_of(envelope: Envelope) -> bytes:
     )  # fmt: skip
 
 
-def link(previous: bytes, envelope: Envelope, meta: bytes | None = None) -> bytes:
-    """The hash of an event behind `previous`."""
+def content_of(envelope: Envelope, meta: bytes | None = None) -> bytes:
+    """What the hash of an event covers beside the hash before it.
+
+    Raises OverflowError or ValueError for a number, a time or an id that no event can have.
+    """
     stream, type_, tenant = envelope.subject.encode(), envelope.type.encode(), envelope.tenantid.encode()
     data, meta = envelope.data, meta_of(envelope) if meta is None else meta
     at = (envelope.time - _EPOCH) // _MICROSECOND
-    return hashlib.sha256(
-        b"".join((
-            previous, envelope.sequence.to_bytes(8, "big"), at.to_bytes(8, "big", signed=True),
-            envelope.streamversion.to_bytes(4, "big"), UUID(envelope.id).bytes,
-            len(stream).to_bytes(4, "big"), stream, len(type_).to_bytes(4, "big"), type_,
-            len(tenant).to_bytes(4, "big"), tenant, len(data).to_bytes(4, "big"), data,
-            len(meta).to_bytes(4, "big"), meta,
-        ))
-    ).digest()  # fmt: skip
+    return b"".join((
+        envelope.sequence.to_bytes(8, "big"), at.to_bytes(8, "big", signed=True),
+        envelope.streamversion.to_bytes(4, "big"), UUID(envelope.id).bytes,
+        len(stream).to_bytes(4, "big"), stream, len(type_).to_bytes(4, "big"), type_,
+        len(tenant).to_bytes(4, "big"), tenant, len(data).to_bytes(4, "big"), data,
+        len(meta).to_bytes(4, "big"), meta,
+    ))  # fmt: skip
+
+
+def link(previous: bytes, envelope: Envelope, meta: bytes | None = None) -> bytes:
+    """The hash of an event behind `previous`."""
+    return hashlib.sha256(previous + content_of(envelope, meta)).digest()
 
 
 def verify(
@@ -76,11 +86,16 @@ def verify(
     After a break the check goes on from the stored hash, so that each damage
     is reported once, at its own position.
     """
+    return verify_links(partition, ((e.sequence, content_of(e), stored, True) for e, stored in rows), after, head)
+
+
+def verify_links(partition: int, links: Iterable[Link], after: int = 0, head: bytes = GENESIS) -> list[Break]:
+    """As `verify`, for links."""
     breaks = []
-    for envelope, stored in rows:
-        if envelope.sequence != after + 1:
-            breaks.append(Break(partition, after + 1, f"positions {after + 1} to {envelope.sequence - 1} are missing"))
-        elif link(head, envelope) != stored:
-            breaks.append(Break(partition, envelope.sequence, "the event is not what was recorded"))
-        after, head = envelope.sequence, stored
+    for position, content, stored, fits in links:
+        if position != after + 1:
+            breaks.append(Break(partition, after + 1, f"positions {after + 1} to {position - 1} are missing"))
+        elif not fits or hashlib.sha256(head + content).digest() != stored:
+            breaks.append(Break(partition, position, "the event is not what was recorded"))
+        after, head = position, stored
     return breaks

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import cast
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -12,8 +13,8 @@ from redis.exceptions import RedisError
 from bizosaas_events.bus.base import CommandBus, Names
 from bizosaas_events.bus.memory import Answerer, MemoryCommandBus
 from bizosaas_events.bus.reading import read_streams
-from bizosaas_events.bus.redis import RedisCommandBus, send_reply
-from bizosaas_events.envelope import Command, from_fields, new_id
+from bizosaas_events.bus.redis import LARGE, RedisCommandBus, send_reply
+from bizosaas_events.envelope import Command, Envelope, Reply, from_fields, new_id
 from bizosaas_events.errors import ReplyTimeoutError, UnavailableError
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import EventStore
@@ -110,6 +111,30 @@ async def test_who_sent_a_command_is_remembered_where_that_is_asked_for(redis_ur
         async with bus_on(redis, env_name, remember_seconds=60) as bus:
             await bus.send(deposit, a_context("acme", actor="member:ann lee"), id=command)
             assert await bus.sender(command) == ("acme", "member:ann lee")
+
+
+async def test_a_large_answer_is_read_once_and_then_gone_from_redis(redis_url: str, env_name: str) -> None:
+    """An export goes through Redis page by page, and must not fill it."""
+    large = msgspec.Raw(b'"' + b"x" * 2 * LARGE + b'"')
+
+    async def answer(envelope: Envelope, command: Command) -> Reply:
+        return Reply(command_id=envelope.id, result=large if cast(Deposit, command).cents else msgspec.Raw(b"1"))
+
+    async with connected(redis_url) as redis, bus_on(redis, env_name) as bus:
+        serving = asyncio.create_task(serve(redis, env_name, answer))
+        for cents, kept in ((1, 0), (0, 1), (2, 0), (0, 1), (0, 2)):
+            command = new_id()
+            reply = await bus.ask(Deposit(account_id="1", cents=cents), a_context(), id=command, timeout=5)
+            assert len(bytes(reply.result)) == (2 * LARGE + 2 if cents else 1)
+
+            async def so_many(kept: int = kept) -> bool:
+                return int(await redis.xlen(Names(env_name).replies("test-1"))) == kept
+
+            await until(so_many)
+            assert await bus.outcome(command) == reply
+            await bus.forget(command)
+            assert await bus.outcome(command) is None
+        await stop([serving])
 
 
 @pytest.mark.kill

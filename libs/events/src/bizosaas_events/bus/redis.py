@@ -28,6 +28,8 @@ from .reading import read_streams
 R = TypeVar("R", bound=Result)
 
 REPLIES_KEPT = 10_000
+LARGE = 65_536
+"""Bytes of answers, read at once, that are deleted from the stream right away."""
 BLOCK_MS = 2000
 """Below redis-py's socket timeout of 5 s, which would end a longer blocking read."""
 
@@ -136,6 +138,10 @@ class RedisCommandBus:
         data = await self._redis.get(self._names.outcome(command_id))
         return _decode_reply(data) if data else None
 
+    async def forget(self, command_id: str) -> None:
+        """Let Redis drop the answer to a command before its minute is over: it was large, and nobody will ask again."""
+        await self._redis.delete(self._names.outcome(command_id))
+
     async def sender(self, command_id: str) -> Sender | None:
         """Who sent a command of the last `remember_seconds`, or None."""
         said = cast("bytes | None", await self._redis.get(self._names.sender(command_id)))
@@ -191,9 +197,14 @@ class RedisCommandBus:
         while True:
             try:
                 for _, entries in await read_streams(self._redis, {name: last}, count=500, block_ms=BLOCK_MS):
+                    size = 0
                     for entry_id, fields in entries:
                         last = entry_id.decode()
+                        size += len(fields[b"data"])
                         self._resolve(fields[b"data"])
+                    if size > LARGE:
+                        # We alone read this stream. Small answers go by its length; those of an export would fill Redis.
+                        await self._redis.xtrim(name, minid=_after(last), approximate=False)
                 pause = 0.1
             except (RedisError, OSError) as error:
                 _log.warning("cannot read answers, trying again: %s", error)
@@ -217,6 +228,12 @@ async def _renew_if_stale(connection: AbstractConnection) -> None:
     if await connection.can_read():
         await connection.disconnect()
         await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
+
+
+def _after(entry_id: str) -> str:
+    """The smallest id behind this one."""
+    time, _, number = entry_id.partition("-")
+    return f"{time}-{int(number) + 1}"
 
 
 async def send_reply(redis: Redis, names: Names, envelope: Envelope, reply: Reply) -> None:
