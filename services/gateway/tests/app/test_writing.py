@@ -102,6 +102,20 @@ async def test_a_command_of_another_tenant_is_unknown(world: World) -> None:
         assert (await eve.get(f"/v1/commands/{id}")).json()["type"] == "/problems/not-found"
 
 
+async def test_only_who_sent_a_command_is_told_what_it_brought(world: World) -> None:
+    """Its id stands in the events that everybody of the tenant follows; a user may not see what an admin's call brought."""
+    ada = await world.admin()
+    uma = await world.member("uma@acme.test", "tenant_user", "acme-id")
+    made = await connected(ada)
+    sent = await ada.post(f"/v1/connections/{made['id']}/calls", json=CALL, headers={"Prefer": "wait=5"})
+    where = f"/v1/commands/{sent.json()['command_id']}"
+
+    assert (await ada.get(where)).json()["result"]
+    told = (await uma.get(where)).json()
+    assert told["status"] == "done"
+    assert "result" not in told
+
+
 async def test_a_repeat_under_a_key_is_one_command_with_one_answer(world: World) -> None:
     ada = await world.admin()
     made = await connected(ada)
