@@ -35,7 +35,7 @@ def test_every_route_says_what_it_needs_or_that_it_is_public() -> None:
     assert all(("needs" in h.opt) != ("public" in h.opt) for h in spoken)
     assert {h.opt["needs"] for h in spoken if "needs" in h.opt} <= {*Feature, None}
     public = {h.handler_name.rpartition(".")[2] for h in spoken if "public" in h.opt}
-    documents = {"openapi_document", "asyncapi_document", "messages_page", "page", "part", "problem"}
+    documents = {"openapi_document", "asyncapi_document", "messages_page", "start", "part", "problem"}
     assert public == {"sign_in", "callback", "receive_webhook"} | documents
 
 

@@ -50,11 +50,24 @@ async def test_people_get_a_page(world: World) -> None:
 
     done = await world.http.get(CALLBACK, params={"state": id, "code": "c"}, headers=browser)
     refused = await world.http.get(CALLBACK, params={"state": "<script>", "code": "c"}, headers=browser)
+    again = await world.http.get(CALLBACK, params={"state": id, "code": "c"}, headers=browser)
 
     assert done.headers["Content-Type"].startswith("text/html")
     assert "Connected" in done.text
     assert refused.status_code == 400
+    assert "Not connected" in refused.text
     assert "<script>" not in refused.text
+    assert "Not connected" not in again.text, "loading the page again does not say that it went wrong"
+    assert "style-src 'sha256-" in done.headers["Content-Security-Policy"]
+
+
+async def test_only_a_connection_that_exists_is_connected_again(world: World) -> None:
+    ada = await world.admin()
+
+    body = {"label": "Mine", "connection_id": "an-id-of-my-own"}
+    refused = await ada.post("/v1/oauth/authorize/openid", json=body, headers={"Prefer": "wait=5"})
+
+    assert refused.json()["type"] == "/problems/not-found"
 
 
 async def test_a_webhook_is_handed_over_as_it_came(world: World) -> None:

@@ -49,7 +49,8 @@ def document(app: Litestar, *, server: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "BizOSaaS", "version": "1",
-            "description": "Writes are accepted with 202; `Prefer: wait=5` waits for the outcome. "
+            "description": "Sign in with `POST /v1/sessions` and send the token as `Authorization: Bearer`. "
+            "Writes are accepted with 202; `Prefer: wait=5` waits for the outcome. "
             "Send an answer's Position as Read-After and the read shows what was written.",
         },
         "servers": [{"url": server}],

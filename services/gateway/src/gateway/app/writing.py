@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from bizosaas_events import Command, Reply, ReplyTimeoutError, new_id
+from bizosaas_events import Command, Problem, Reply, ReplyTimeoutError, new_id
 from bizosaas_events.errors import RefusedError
 
 from ..adapters import idempotency
@@ -100,7 +100,7 @@ def accepted(command_id: str, id: str) -> Answer:
 def done(reply: Reply, wait: int, *, made: str, id: str, flat: bool = False) -> Answer:
     """201 or 200 with what the service said. Raises RefusedError for a refusal."""
     if reply.problem is not None:
-        raise RefusedError(reply.problem)
+        raise RefusedError(_in_http(reply.problem))
     outcome = Outcome(
         command_id=reply.command_id, status="done", id=id or reply.subject.partition("-")[2], version=reply.version,
         position=reply.position, result=reply.result,
@@ -112,6 +112,14 @@ def done(reply: Reply, wait: int, *, made: str, id: str, flat: bool = False) -> 
         headers["Location"] = made
     more = msgspec.json.decode(reply.result) if flat else None
     return Answer(201 if made else 200, encode_outcome(outcome, more), encoded(headers))
+
+
+def _in_http(problem: Problem) -> Problem:
+    """A service knows of an expected version; whoever asks here has sent it as If-Match."""
+    if problem.field != "expected_version":
+        return problem
+    remedy = "Read it again, decide anew, and send its new ETag."
+    return msgspec.structs.replace(problem, field="If-Match", remedy=remedy)
 
 
 def encode_outcome(outcome: Outcome, more: dict[str, Any] | None = None) -> bytes:

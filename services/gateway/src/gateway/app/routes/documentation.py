@@ -1,6 +1,5 @@
 """The OpenAPI document, its page, and what the types of problems mean. All of it works without the internet."""
 
-import html
 import re
 from functools import cache
 
@@ -17,6 +16,7 @@ from ..answers import HTML, Answer
 from ..auth import PUBLIC
 from ..call import ApiRequest
 from ..errors import NoSuchPathError
+from ..pages import page
 
 _SLUG = re.compile(r"[a-z][a-z0-9-]{1,60}")
 _FILES = {
@@ -45,14 +45,15 @@ _PAGE = b"""<!doctype html>
 </body>
 </html>
 """
-# The bundled Swagger UI knows OpenAPI 3.0 by name only; what we use of 3.1 it shows all the same.
+# The bundled Swagger UI knows OpenAPI 3.0 by name only; what we use of 3.1 it shows all the same. What is tried out goes
+# to where the page came from: the public address may be another one than the browser's, and out of the page's reach.
 _START = b"""fetch("/openapi.json").then((answer) => answer.json()).then((spec) => {
   spec.openapi = "3.0.3";
+  spec.servers = [{ url: "/" }];
   SwaggerUIBundle({ spec, dom_id: "#page", deepLinking: true, displayRequestDuration: true });
 });
 """
-_PROBLEM = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{slug}</title>
-<h1>{slug}</h1><p>{text}</p><p>Problems are described in RFC 9457.</p></html>"""
+_FOOT = 'A type of problem, as RFC 9457 describes them · <a href="/docs">the API</a>'
 
 
 class Documentation(Controller):
@@ -79,7 +80,7 @@ class Documentation(Controller):
         return Answer(200, page.encode(), [_CSP, _CACHED], media_type=HTML)
 
     @get("/docs", opt={**PUBLIC, "hidden": True})
-    async def page(self, request: ApiRequest) -> Answer:
+    async def start(self, request: ApiRequest) -> Answer:
         """The page that shows it."""
         return Answer(200, _PAGE, [_CSP, _CACHED], media_type=HTML)
 
@@ -97,8 +98,7 @@ class Documentation(Controller):
         """What a type of problem means."""
         if not _SLUG.fullmatch(slug):
             raise NoSuchPathError(f"/problems/{slug}")
-        page = _PROBLEM.format(slug=html.escape(slug), text=html.escape(explain(slug)))
-        return Answer(200, page.encode(), [_CACHED], media_type=HTML)
+        return page(200, slug, explain(slug), foot=_FOOT, headers=[_CACHED])
 
 
 def _partitions(request: ApiRequest) -> int:

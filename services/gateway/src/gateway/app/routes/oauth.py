@@ -1,6 +1,5 @@
 """Connecting by OAuth 2.0: out to the vendor's page, and back."""
 
-import html
 from typing import Annotated
 
 import msgspec
@@ -14,18 +13,19 @@ from bizosaas_ports.access import PLATFORM_TENANT
 from bizosaas_ports.sealing import seal
 from bizosaas_runtime.problems import status_of
 
-from ..answers import HTML, Answer, json_answer
+from ..answers import Answer, json_answer
 from ..auth import PUBLIC, needs
 from ..body import Body
 from ..call import ApiRequest
 from ..errors import InvalidParameterError
+from ..pages import page
+from ..reading import caught_up, find
 from ..writing import Written, write
 
 SECONDS = 25.0
 
 _decode = msgspec.json.Decoder(Authorized).decode
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
-<h1>{title}</h1><p>{text}</p></html>"""
+_BACK = "You can close this page and go back to where you came from."
 
 
 class Authorization(Body, frozen=True, kw_only=True):
@@ -54,6 +54,9 @@ class OAuth(Controller):
     ) -> Answer:
         """Begin to connect by OAuth: the answer says where to send the person."""
         written = Written(request.call)
+        if data.connection_id is not None:
+            await caught_up(request.call)
+            await find(request.call, "connection", data.connection_id)
         id = data.connection_id or written.new("connection")
         back = str(request.call.gateway.settings.public_url).rstrip("/") + "/v1/oauth/callback"
         command = StartAuthorization(
@@ -65,15 +68,15 @@ class OAuth(Controller):
     @get("/callback", opt={**PUBLIC, "answers": Returned, "query": ("state", "code", "iss", "error")})
     async def callback(self, request: ApiRequest) -> Answer:
         """Where the vendor sends the person back to: a page for people, JSON for programs."""
-        page = b"text/html" in request.call.headers.get(b"accept", b"")
+        for_people = b"text/html" in request.call.headers.get(b"accept", b"")
         try:
             returned = await complete(request)
         except DomainError as error:
-            if not page:
+            if not for_people:
                 raise
             return refusal_page(problem_of(error))
-        if page:
-            return html_page(200, "Connected", "The connection is made. You can close this page.")
+        if for_people:
+            return page(200, "Connected", "The connection is made and works.", _BACK)
         return json_answer(200, returned, {"Position": returned.position})
 
 
@@ -98,10 +101,6 @@ async def complete(request: ApiRequest) -> Returned:
 
 
 def refusal_page(problem: Problem) -> Answer:
-    return html_page(status_of(problem), "Not connected", f"{problem.detail} {problem.remedy}".strip())
-
-
-def html_page(status: int, title: str, text: str) -> Answer:
-    """A page without a script, a style or a picture; nothing of the vendor's stands in it unescaped."""
-    body = _PAGE.format(title=html.escape(title), text=html.escape(text))
-    return Answer(status, body.encode(), media_type=HTML)
+    """Nothing of the vendor's stands in it unescaped. Who loads the page again is not told that it went wrong."""
+    title = "Answered already" if problem.slug == "oauth-state-used" else "Not connected"
+    return page(status_of(problem), title, problem.detail, problem.remedy)
