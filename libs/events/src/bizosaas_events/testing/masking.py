@@ -25,6 +25,7 @@ PERSONAL = frozenset({
 """Fields whose text is masked, at any depth; `contact_email` is one because of its last word. THE list: add here."""
 
 PSEUDONYM = re.compile(r"masked-[0-9a-f]{12}(?:@masked\.invalid|\.invalid)?")
+OTHER = "(other text)"
 SHORTEST = 3
 """Of a value that is looked for in other text, too: a shorter one would be found everywhere."""
 
@@ -112,7 +113,7 @@ class Mask:
             case str() if node != type_name and node not in _vocabulary(self._codec.types.get(type_name)):
                 changed = self.text(node)
                 if changed != node:
-                    self.found[path] += 1
+                    self.found[OTHER] += 1
                 return changed
         return node
 

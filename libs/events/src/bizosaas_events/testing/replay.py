@@ -217,7 +217,7 @@ class _Pseudonyms:
         self._met: tuple[dict[str, str], dict[str, str]] = ({}, {})
 
     def alike(self, a: Any, b: Any) -> bool:
-        if a == b or not (isinstance(a, str) and isinstance(b, str)):
+        if not (isinstance(a, str) and isinstance(b, str)):
             return bool(a == b)
         if PSEUDONYM.fullmatch(a) or PSEUDONYM.fullmatch(b):
             return self._same(a, b)
