@@ -13,7 +13,7 @@ from bizosaas_cli.machine import SERVICES
 from bizosaas_cli.story import PASSWORD, Story
 from bizosaas_cli.testing import Platform
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform")]
 
 
 def test_the_story_holds(played: Story) -> None:

@@ -10,7 +10,7 @@ from bizosaas_cli.story import Story
 from bizosaas_cli.testing import Platform
 from bizosaas_sandbox.servers.process import ProcessServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform")]
 
 
 def eventually(look: Callable[[], Any], seconds: float = 30) -> Any:

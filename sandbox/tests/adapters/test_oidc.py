@@ -86,7 +86,7 @@ def test_reusing_a_refresh_token_ends_the_whole_grant(oidc_server: OidcProvider)
 
 
 def test_an_access_token_ends_when_it_was_told_to(private_oidc: NewProvider) -> None:
-    server = private_oidc(access_token_ttl=1)
+    server = private_oidc(access_token_ttl=4)
     tokens = _redeem(server)
     header = {"Authorization": f"Bearer {tokens['access_token']}"}
     assert httpx.get(f"{server.url}/me", headers=header).status_code == 200

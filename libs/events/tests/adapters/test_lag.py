@@ -13,8 +13,8 @@ async def test_lag_is_told_from_positions_and_from_the_next_event_that_waits(red
     a_minute_ago = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
     for position in range(1, 6):
         await redis.xadd(names.partition("tenant", 0), {"time": a_minute_ago}, id=f"{position}-0")
-    said = {"gateway|0": 5, "audit|0": 2, "audit|1": 0}
-    await redis.hset(names.checkpoints("tenant"), mapping=said)
+    for field, position in {"gateway|0": 5, "audit|0": 2, "audit|1": 0}.items():
+        await redis.hset(names.checkpoints("tenant"), field, str(position))
 
     found = {(lag.consumer, lag.partition): lag for lag in await lags(redis, env_name, "tenant", 4)}
 
@@ -27,7 +27,7 @@ async def test_lag_is_told_from_positions_and_from_the_next_event_that_waits(red
 async def test_a_flushed_redis_shows_nobody_behind(redis_url: str, env_name: str) -> None:
     redis = Redis.from_url(redis_url)
     assert await lags(redis, env_name, "tenant", 4) == []
-    await redis.hset(Names(env_name).checkpoints("tenant"), mapping={"gateway|3": 7})
+    await redis.hset(Names(env_name).checkpoints("tenant"), "gateway|3", "7")
 
     (lag,) = await lags(redis, env_name, "tenant", 4)
 

@@ -24,6 +24,7 @@ from bizosaas_events.bus.redis import RedisCommandBus, send_reply
 from bizosaas_events.envelope import from_fields, to_fields
 from bizosaas_events.messages.agent import ReadRunOutput, RunOutput, StartRun
 from bizosaas_events.messages.connector import CallOperation, ConnectionEstablished, ConnectionRequested
+from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.memory import MemoryEventStore
 
@@ -130,8 +131,7 @@ async def connectors(redis: Redis, env_name: str) -> AsyncIterator[Connectors]:
     connectors = Connectors(redis, env_name)
     running = asyncio.create_task(connectors.run())
     yield connectors
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await stop([running])
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from bizosaas_events.messages.audit import (
 from bizosaas_events.messages.connector import ConnectionRenamed, ConnectionRequested
 from bizosaas_events.messages.tenant import MemberAdded, MemberSignedIn
 from bizosaas_events.relay import Relay
+from bizosaas_events.stopping import stop
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.waiting import until
@@ -118,9 +119,7 @@ async def a_platform(databases: Sequence[str], redis_url: str, env: str, folder:
     try:
         yield Platform(environment, folder / "log", logs)
     finally:
-        for relay in relays:
-            relay.cancel()
-        await asyncio.gather(*relays, return_exceptions=True)
+        await stop(relays)
         for pool in pools:
             await pool.close()
         await redis.aclose()

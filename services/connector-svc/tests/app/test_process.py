@@ -35,6 +35,7 @@ from bizosaas_events.messages.connector import (
     OperationResult,
     StartAuthorization,
 )
+from bizosaas_events.stopping import stop
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_ports.connector import Tokens
 from bizosaas_ports.sealing import seal
@@ -289,9 +290,7 @@ async def test_a_dead_vendor_slows_only_its_own_connections(platform: Platform, 
         took = (datetime.now(UTC) - began).total_seconds()
 
         refused = [task.result().problem for task in stuck if task.done()]
-        for task in stuck:
-            task.cancel()
-        await asyncio.gather(*stuck, return_exceptions=True)
+        await stop(stuck)
     assert took < 5
     assert len(refused) == 8
     assert all(problem and problem.slug == "connection-busy" and problem.retry_after for problem in refused)

@@ -37,6 +37,7 @@ from bizosaas_events.codec import type_of
 from bizosaas_events.envelope import from_fields, now, partition_of, to_fields
 from bizosaas_events.errors import RefusedError
 from bizosaas_events.messages import agent, audit, connector, tenant, workflow
+from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_ports.access import PLATFORM_TENANT, Role, allows
 from bizosaas_ports.sealing import SealingKey, export_public, seal
 
@@ -416,6 +417,5 @@ async def running(settings: Settings) -> AsyncIterator[World]:
     finally:
         stop.set()
         await asyncio.wait_for(gateway, 15)
-        answering.cancel()
-        await asyncio.gather(answering, return_exceptions=True)
+        await stop_tasks([answering])
         await redis.aclose()

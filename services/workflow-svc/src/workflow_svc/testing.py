@@ -24,6 +24,7 @@ from bizosaas_events.messages.workflow import (
     StartWorkflow,
     WorkflowFinished,
 )
+from bizosaas_events.stopping import stop
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_ports.access import Role, allows
 from bizosaas_ports.memory import MemoryWorkflows
@@ -165,8 +166,7 @@ class OnTemporal:
 
     async def stop_worker(self) -> None:
         if self._working is not None:
-            self._working.cancel()
-            await asyncio.gather(self._working, return_exceptions=True)
+            await stop([self._working])
 
     async def deliver(self) -> None:
         """Hand events over as they are recorded, until cancelled."""
@@ -207,6 +207,5 @@ async def on_temporal(
     try:
         yield bench
     finally:
-        delivering.cancel()
-        await asyncio.gather(delivering, return_exceptions=True)
+        await stop([delivering])
         await bench.stop_worker()

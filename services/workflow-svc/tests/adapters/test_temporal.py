@@ -63,7 +63,7 @@ class TemporalEngine:
 
     async def starts(self, workflow_id: str) -> int:
         async with asyncio.timeout(20):
-            while not (found := await self._list(workflow_id)):  # noqa: ASYNC110  # Temporal's list is a little behind
+            while not (found := await self._list(workflow_id)):  # Temporal's list is a little behind
                 await asyncio.sleep(0.1)
         await asyncio.sleep(0.3)
         return max(found, await self._list(workflow_id))
@@ -138,10 +138,10 @@ async def test_a_worker_waits_for_temporal_and_says_so(private_temporal: Tempora
     working = asyncio.create_task(worker.run())
     try:
         async with asyncio.timeout(30):
-            while "cannot reach Temporal" not in worker.problem():  # noqa: ASYNC110  # there is nothing to wait on
+            while "cannot reach Temporal" not in worker.problem():  # there is nothing to wait on
                 await asyncio.sleep(0.05)
             await asyncio.to_thread(private_temporal.start)
-            while worker.problem():  # noqa: ASYNC110  # as above
+            while worker.problem():  # as above
                 await asyncio.sleep(0.05)
     finally:
         working.cancel()

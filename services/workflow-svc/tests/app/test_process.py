@@ -21,6 +21,7 @@ from bizosaas_events.bus import Answer, Handler
 from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.messages.connector import CallOperation, OperationResult
 from bizosaas_events.messages.workflow import ApprovalRequested, WorkflowFinished
+from bizosaas_events.stopping import stop
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_runtime.commands import CommandHost
@@ -122,8 +123,7 @@ async def calls(
         keeping = asyncio.create_task(host.run())
         yield asked
         await host.drain()
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await stop([keeping])
     await redis.aclose()
 
 

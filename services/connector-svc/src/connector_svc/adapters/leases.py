@@ -9,6 +9,7 @@ import asyncpg
 import structlog
 
 from bizosaas_events import new_id
+from bizosaas_events.stopping import stop
 
 from ..domain.ports import Lease, LeaseLostError, LeaseTakenError
 
@@ -68,9 +69,7 @@ class PostgresLeases:
         try:
             yield lease
         finally:
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
+            await stop([keeping])
             # Not given back, it ends by itself.
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self._pool.execute(_FREE, name, owner)

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from bizosaas_events.stopping import stop
+
 Fault = Callable[["FaultyProxy", bytes, asyncio.StreamWriter], Awaitable[None]]
 """Takes the whole request and the way back to the client."""
 
@@ -42,9 +44,7 @@ class FaultyProxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
 
     async def forward(self, request: bytes) -> bytes:
         """Ask the target, and its whole answer."""

@@ -17,6 +17,7 @@ from bizosaas_events.bus import Names
 from bizosaas_events.bus.reading import read_streams
 from bizosaas_events.bus.redis import RedisCommandBus, send_reply
 from bizosaas_events.envelope import from_fields
+from bizosaas_events.stopping import stop
 from bizosaas_ports.sealing import export_public
 
 from . import KEY, SECRET_KEY, MemorySecretSvc
@@ -102,8 +103,7 @@ async def secrets_over_redis(redis_url: str, env: str) -> AsyncIterator[MemorySe
     try:
         yield played
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        await stop([serving])
         await redis.aclose()
 
 

@@ -11,6 +11,7 @@ import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
+from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_runtime import logging, telemetry
 from bizosaas_runtime.health import Health
 from bizosaas_runtime.settings import load
@@ -97,9 +98,7 @@ async def _work(settings: Settings, edge: Edge, health: Health, stop: asyncio.Ev
                     task.result()  # the projection never ends by itself: say why it did
             finally:
                 edge.app = None
-                for task in (stopping, projecting):
-                    task.cancel()
-                await asyncio.gather(stopping, projecting, return_exceptions=True)
+                await stop_tasks([stopping, projecting])
 
 
 def _stopped_by_signals() -> asyncio.Event:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Controller, get
 
+from bizosaas_events.stopping import stop
 from bizosaas_ports.access import Feature
 
 from ...adapters.views import Told
@@ -43,10 +44,9 @@ class EventStream:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await asyncio.wait([gone, sending, draining], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (gone, sending, draining):
-                task.cancel()
-            await asyncio.gather(gone, sending, draining, return_exceptions=True)
-        if not gone.done() or gone.cancelled():
+            left = gone.done() and not gone.cancelled()
+            await stop([gone, sending, draining])
+        if not left:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Any) -> None:
