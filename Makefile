@@ -75,6 +75,14 @@ lock: install  ## Renew requirements.lock: exact pins with hashes, and no host i
 up: install  ## Run the platform on this machine until Ctrl-C.
 	$(BIN)/bizos up
 
+.PHONY: env
+env: install  ## Write .env for docker compose, with fresh secrets.
+	$(BIN)/python deploy/env.py
+
+.PHONY: story
+story: install  ## Play the main job against docker-compose.yml (needs a container engine and `make images`).
+	$(BIN)/python deploy/story.py
+
 .PHONY: images
 images:  ## Build the image of every service (needs a container engine).
 	@for service in $(notdir $(wildcard services/*)); do \
