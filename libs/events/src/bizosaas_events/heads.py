@@ -225,20 +225,21 @@ def missing(first: int, last: int) -> str:
     return f"statement {first} is missing" if first == last else f"statements {first} to {last} are missing"
 
 
-def deviation(signed: Sequence[Held], hashes: Sequence[bytes | None], end: int = 0) -> tuple[int, str] | None:
-    """Where a chain departs from its signed heads: the first position that may be another, and what is wrong.
+def deviation(
+    signed: Sequence[Held], hashes: Sequence[bytes | None], *, whole: int = 0, end: int = 0
+) -> tuple[int, int, str] | None:
+    """Where a chain departs from its signed heads: the positions that may be others, first and last, and what is wrong.
 
     `signed` are heads of one chain by position, `hashes` those that stand at
-    these positions now, None where there is nothing; `end` is the last
-    position there is, where it is known.
+    these positions now, None where there is nothing. Up to `whole` all is
+    known to be well; `end` is the last position there is, where it is known.
     """
-    whole = 0
     for held, stands in zip(signed, hashes, strict=True):
         if stands != held.hash:
             gone = stands is None
             first = max(whole, min(end, held.position - 1) if gone else 0) + 1
             how = "no longer there" if gone else "not what was recorded"
             where = f"position {first} is" if first == held.position else f"positions {first} to {held.position} are"
-            return first, f"{where} {how}: the head signed in statement {held.number} says otherwise"
+            return first, held.position, f"{where} {how}: signed statement {held.number} says otherwise"
         whole = held.position
     return None

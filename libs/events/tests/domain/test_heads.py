@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from unittest.mock import ANY
 
 import pytest
 
@@ -154,8 +155,11 @@ def held(*positions: int) -> list[Held]:
 def test_a_chain_that_departs_from_its_signed_heads_is_told_where(
     stands: list[int | None], end: int, found: tuple[int, str] | None
 ) -> None:
-    told = deviation(held(10, 20, 30), [None if p is None else bytes([p]) * 32 for p in stands], end)
-    assert (told and (told[0], told[1].partition(":")[0])) == found
+    hashes = [None if p is None else bytes([p]) * 32 for p in stands]
+    told = deviation(held(10, 20, 30), hashes, end=end)
+    assert (told and (told[0], told[2].partition(":")[0])) == found
+    later = deviation(held(10, 20, 30)[1:], hashes[1:], whole=10, end=end)
+    assert later == (told if stands[0] == 10 else (11, 20, ANY))
 
 
 def test_a_line_is_read_back_as_it_was_written() -> None:

@@ -14,13 +14,16 @@ from bizosaas_events.envelope import now
 from bizosaas_events.store import EventStore, Write
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_ports.access import Role, allows
+from bizosaas_ports.signing import SigningKey
 
-from .adapters.memory import MemoryLedger
-from .domain.ports import Ledger
-from .handlers import commands, queries
+from .adapters.memory import MemoryExport, MemoryLedger, MemoryStatements, MemoryVerifications
+from .domain.ports import Export, Ledger, Statements, Verifications
+from .handlers import commands, proofs, queries
 from .handlers.reactions import Journal
+from .handlers.signing import Notary
 
 BEGIN = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+KEY = SigningKey(bytes(range(32)))
 
 
 def a_context(
@@ -51,6 +54,19 @@ class MemoryAuditService:
     transaction: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
     """What the ledger records in: for one in PostgreSQL, a connection inside a transaction."""
     store: EventStore = field(default_factory=lambda: a_log("audit"))
+    statements: Statements = field(default_factory=MemoryStatements)
+    export: Export = field(default_factory=MemoryExport)
+    verifications: Verifications = field(default_factory=MemoryVerifications)
+    clock: Callable[[], datetime] = now
+
+    def __post_init__(self) -> None:
+        self.notary = self.a_notary()
+
+    def a_notary(self, key: SigningKey = KEY, **other: Any) -> Notary:
+        """Another process that signs, when it may do so each time it is asked."""
+        return Notary(
+            self.ledger, self.statements, self.export, key, now=lambda: self.clock(), seconds=0, **other
+        )  # fmt: skip
 
     async def journal(self, *envelopes: Envelope) -> None:
         """What the consumer of all logs does with these, partition by partition."""
@@ -70,8 +86,10 @@ class MemoryAuditService:
 
     async def ask(self, command: Command, context: Context | None = None, id: str | None = None) -> Reply:
         handlers = bind(
-            *commands.HANDLERS, *queries.HANDLERS, store=self.store, ledger=self.ledger, codec=self.store.codec, now=now
-        )
+            *commands.HANDLERS, *queries.HANDLERS, *proofs.HANDLERS, store=self.store, ledger=self.ledger,
+            statements=self.statements, notary=self.notary, verifications=self.verifications, key=KEY,
+            codec=self.store.codec, now=now,
+        )  # fmt: skip
         envelope = command_envelope(
             command, context or a_context(), self.store.codec, id=id or new_id(), source="gateway"
         )

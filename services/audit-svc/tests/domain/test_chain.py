@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit_svc.domain.chain import LISTED, GapError, Walk, extend
+from audit_svc.domain.chain import LISTED, GapError, Walk, extend, link_of
 from audit_svc.domain.entry import Entry, Head
 from audit_svc.testing import a_context, a_log, happened
 from bizosaas_events import Envelope
@@ -36,7 +36,7 @@ def positions(entries: list[Entry], head: Head | None = HEAD, batch: int = 5) ->
     """Where a walk over these, in batches, finds damage."""
     walk = Walk("tenant", 0, head)
     while found := [e for e in entries if e.envelope.sequence > walk.position][:batch]:
-        walk.take(found)
+        walk.take([link_of(entry) for entry in found])
     walk.end()
     assert walk.broken == len(walk.breaks)
     return [found.position for found in walk.breaks]
@@ -170,6 +170,6 @@ def test_several_changes_are_all_found_and_nothing_else(damaged: set[int], batch
 def test_ever_so_much_damage_is_counted_and_told_in_part() -> None:
     walk = Walk("tenant", 0)
     for n in range(LISTED + 500):
-        walk.take([at(ENTRIES[n % SIZE]._replace(hash=n.to_bytes(32, "big")), n + 1)])
+        walk.take([link_of(at(ENTRIES[n % SIZE]._replace(hash=n.to_bytes(32, "big")), n + 1))])
     assert walk.broken == LISTED + 500
     assert len(walk.breaks) == LISTED

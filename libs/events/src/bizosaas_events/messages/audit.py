@@ -1,7 +1,7 @@
 """audit-svc: questions to the journal of every event of every service."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -66,13 +66,17 @@ class StateAt(Result, frozen=True, kw_only=True, tag="audit.state-at.v1"):
 
 
 class VerifyJournal(AuditCommand, frozen=True, kw_only=True, tag="audit.verify-journal.v1"):
-    """Recompute the hash chain of every partition of every service; answers Verified."""
+    """Recompute the hash chain of every partition of every service, and hold it against the signed heads; answers Verified.
+
+    A long one goes on after nobody waits any more: ReadVerification, with this command's id, tells how far it is.
+    """
 
     permission: ClassVar[str | None] = "platform_management"
 
 
 class ChainBreak(msgspec.Struct, frozen=True, kw_only=True):
     category: str
+    """The log; `heads` for the signed heads themselves, whose positions are the numbers of their statements."""
     partition: int
     position: int
     reason: str
@@ -83,6 +87,89 @@ class Verified(Result, frozen=True, kw_only=True, tag="audit.verified.v1"):
     partitions: int
     duration_ms: int
     breaks: list[ChainBreak] = []
+    statements: int = 0
+    """So many signed statements about the heads were read."""
+    signed_until: datetime | None = None
+    """When the newest was signed: whoever can write to the database could have changed what came after unseen."""
+
+
+class ReadVerification(AuditCommand, frozen=True, kw_only=True, tag="audit.read-verification.v1"):
+    """How far a verification is, or what it found; answers Verification."""
+
+    permission: ClassVar[str | None] = "platform_management"
+
+    id: str
+    """Of the command that asked for it."""
+
+
+class Verification(Result, frozen=True, kw_only=True, tag="audit.verification.v1"):
+    id: str
+    status: Literal["running", "done"]
+    events: int
+    of_events: int
+    """As many as there were when it began."""
+    partitions: int
+    of_partitions: int
+    result: Verified | None = None
+
+
+class ReadHeads(AuditCommand, frozen=True, kw_only=True, tag="audit.read-heads.v1"):
+    """Where every chain ended at a moment, as it was signed then; answers SignedHeads.
+
+    This is the moment as the journal knows it: what stands up to these positions had been journalled, nothing else.
+    """
+
+    permission: ClassVar[str | None] = "platform_management"
+
+    at: datetime
+
+
+class ChainPosition(msgspec.Struct, frozen=True, kw_only=True):
+    category: str
+    partition: int
+    position: int
+
+
+class ChainHead(ChainPosition, frozen=True, kw_only=True):
+    hash: str
+
+
+class SignedHeads(Result, frozen=True, kw_only=True, tag="audit.signed-heads.v1"):
+    number: int
+    """Of the statement; 0: nothing had been signed by then."""
+    time: datetime | None = None
+    heads: list[ChainHead] = []
+
+
+class ReadHashes(AuditCommand, frozen=True, kw_only=True, tag="audit.read-hashes.v1"):
+    """The hashes that stand at these positions of the journal now, to be held against signed heads; answers Hashes."""
+
+    permission: ClassVar[str | None] = "platform_management"
+
+    positions: list[ChainPosition]
+
+
+class Hashes(Result, frozen=True, kw_only=True, tag="audit.hashes.v1"):
+    hashes: list[str]
+    """In the order asked for; empty where nothing stands."""
+
+
+class ExportHistory(AuditCommand, frozen=True, kw_only=True, tag="audit.export-history.v1"):
+    """The next page of the tenant's events, oldest first, whole and with their places in the chains; answers ExportPage."""
+
+    until: datetime
+    """What happened before this."""
+    since: datetime | None = None
+    format: Literal["ndjson", "cloudevents"] = "ndjson"
+    after: str = ""
+    """The cursor of the page before; empty: from the beginning."""
+
+
+class ExportPage(Result, frozen=True, kw_only=True, tag="audit.export-page.v1"):
+    lines: list[msgspec.Raw]
+    """One event each; the last one is the signed seal of the page. Verified byte for byte: pass them on unchanged."""
+    next: str = ""
+    """Cursor of the following page; empty: that was all."""
 
 
 class JournalVerified(Event, frozen=True, kw_only=True, tag="audit.journal.verified.v1"):

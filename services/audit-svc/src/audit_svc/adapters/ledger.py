@@ -1,20 +1,23 @@
 """The journal in PostgreSQL: entries are copied in, and a trigger refuses to change or delete one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 
 from bizosaas_events import Envelope
-from bizosaas_events.chain import GENESIS
+from bizosaas_events.chain import GENESIS, Link
+from bizosaas_events.exported import Exported, envelope_of
+from bizosaas_events.store.links import columns, read_links
 
-from ..domain.chain import extend
+from ..domain.chain import MIRRORED, extend
 from ..domain.entry import Entry, Head
 from ..domain.ports import Cursor, Filters
 
 _COLUMNS = (
-    "category", "part", "position", "id", "type", "subject", "version", "tenant", "at", "source", "actor", "role",
-    "correlation", "causation", "traceparent", "data", "meta", "hash",
+    "category", "part", "position", "id", "type", "subject", "version", "tenant", "at", "actor", "correlation", "data",
+    "meta", "hash",
 )  # fmt: skip
 _SELECT = f"select {', '.join(_COLUMNS)} from entry"
 _MOVE_HEAD = """insert into chain_head (category, part, position, hash) values ($1, $2, $3, $4)
@@ -32,6 +35,18 @@ with recursive chain as (
 )
 select category, part, coalesce(head.position, 0) as position, head.hash
 from chain full join chain_head head using (category, part) order by category, part
+"""
+
+_LINKS = f"""select {columns("subject", *MIRRORED)} from entry
+             where category = $1 and part = $2 and position > 0 order by position"""
+_HASHES = """select hash from unnest($1::text[], $2::int[], $3::bigint[]) with ordinality
+                 as wanted (category, part, position, n)
+             left join entry using (category, part, position) order by n"""
+_EXPORT = f"""
+select {", ".join(f"e.{name}" for name in _COLUMNS)}, before.hash as previous
+from entry e left join entry before
+    on before.category = e.category and before.part = e.part and before.position = e.position - 1
+where e.tenant = $1 and e.at >= $2 and e.at < $3 and (e.at, e.id) > ($4, $5) order by e.at, e.id limit $6
 """
 
 
@@ -84,19 +99,39 @@ class PostgresLedger:
         rows = await self._pool.fetch(query, category, partition, after, limit)
         return [Entry(_envelope(row), row["meta"], row["hash"]) for row in rows]
 
+    async def links(self, category: str, partition: int, take: Callable[[list[Link]], None]) -> None:
+        async with self._pool.acquire() as connection:
+            await read_links(connection, _LINKS, category, partition, take=take, mirrored=tuple(MIRRORED.values()))
+
+    async def hashes(self, positions: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+        wanted = [list(column) for column in zip(*positions, strict=True)] or [[], [], []]
+        return [row["hash"] for row in await self._pool.fetch(_HASHES, *wanted)]
+
+    async def export(
+        self, tenant: str, since: datetime | None, until: datetime, after: Cursor | None, limit: int
+    ) -> list[Exported]:
+        begin = after or Cursor.before_all()
+        rows = await self._pool.fetch(_EXPORT, tenant, since or begin.at, until, begin.at, begin.id, limit)
+        return [
+            Exported(
+                row["category"], _envelope(row), row["meta"],
+                GENESIS if row["position"] == 1 else row["previous"] or b"", row["hash"],
+            )
+            for row in rows
+        ]  # fmt: skip
+
 
 def _row(category: str, entry: Entry) -> tuple[Any, ...]:
     e = entry.envelope
     return (
-        category, e.partition, e.sequence, e.id, e.type, e.subject, e.streamversion, e.tenantid, e.time, e.source,
-        e.actorid, e.actorrole, e.correlationid, e.causationid, e.traceparent, e.data, entry.meta, entry.hash,
+        category, e.partition, e.sequence, e.id, e.type, e.subject, e.streamversion, e.tenantid, e.time, e.actorid,
+        e.correlationid, e.data, entry.meta, entry.hash,
     )  # fmt: skip
 
 
 def _envelope(row: asyncpg.Record) -> Envelope:
-    return Envelope(
-        id=str(row["id"]), source=row["source"], type=row["type"], subject=row["subject"], time=row["at"],
-        tenantid=row["tenant"], actorid=row["actor"], actorrole=row["role"], correlationid=row["correlation"],
-        causationid=row["causation"], traceparent=row["traceparent"], partition=row["part"], sequence=row["position"],
-        streamversion=row["version"], data=row["data"],
+    return envelope_of(
+        row["meta"], id=str(row["id"]), type=row["type"], subject=row["subject"], time=row["at"],
+        tenantid=row["tenant"], partition=row["part"], sequence=row["position"], streamversion=row["version"],
+        data=row["data"],
     )  # fmt: skip

@@ -1,12 +1,19 @@
-"""The journal in memory, for tests of handlers."""
+"""What audit-svc keeps, in memory, for tests of handlers."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
-from bizosaas_events import Envelope
-from bizosaas_events.chain import GENESIS
+import msgspec
 
-from ..domain.chain import extend
+from bizosaas_events import Envelope
+from bizosaas_events.chain import GENESIS, Link
+from bizosaas_events.exported import Exported
+from bizosaas_events.heads import Line, read
+from bizosaas_events.messages.audit import Verification, Verified
+
+from ..domain.chain import extend, link_of
 from ..domain.entry import Entry, Head, category_of
 from ..domain.ports import Cursor, Filters
 
@@ -57,5 +64,105 @@ class MemoryLedger:
         found = [e for e in self.chains.get((category, partition), ()) if e.envelope.sequence > after]
         return sorted(found, key=lambda e: e.envelope.sequence)[:limit]
 
+    async def links(self, category: str, partition: int, take: Callable[[list[Link]], None]) -> None:
+        found = [link_of(entry) for entry in self.chains.get((category, partition), ())]
+        take(sorted(found, key=lambda link: link[0]))
+
+    async def hashes(self, positions: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+        return [self._hash(*position) for position in positions]
+
+    async def export(
+        self, tenant: str, since: datetime | None, until: datetime, after: Cursor | None, limit: int
+    ) -> list[Exported]:
+        begin = after or Cursor.before_all()
+        found = [
+            Exported(category, e, entry.meta, self._hash(category, part, e.sequence - 1) or b"", entry.hash)
+            for (category, part), chain in self.chains.items()
+            for entry in chain
+            for e in [entry.envelope]
+            if e.tenantid == tenant and (since or begin.at) <= e.time < until and (e.time, e.id) > begin
+        ]
+        return sorted(found, key=lambda each: (each.envelope.time, each.envelope.id))[:limit]
+
+    def _hash(self, category: str, partition: int, position: int) -> bytes | None:
+        if position == 0:
+            return GENESIS
+        chain = self.chains.get((category, partition), ())
+        return next((entry.hash for entry in chain if entry.envelope.sequence == position), None)
+
     def _all(self) -> list[Envelope]:
         return [entry.envelope for chain in self.chains.values() for entry in chain]
+
+
+class MemoryStatements:
+    """See `Statements`."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+
+    @asynccontextmanager
+    async def exclusively(self) -> AsyncIterator[bool]:
+        yield True
+
+    async def after(self, number: int, limit: int) -> list[bytes]:
+        return self.kept[number : number + limit]
+
+    async def add(self, line: Line, raw: bytes) -> None:
+        if line.statement.number != len(self.kept) + 1:
+            raise ValueError(f"statement {line.statement.number} was signed already")
+        self.kept.append(raw)
+
+    async def at(self, moment: datetime) -> list[bytes]:
+        said = [(read(raw).statement, raw) for raw in self.kept]
+        told = [(statement, raw) for statement, raw in said if statement.time <= moment]
+        whole = max((n for n, (statement, _) in enumerate(told) if statement.whole), default=0)
+        return [raw for _, raw in told[whole:]]
+
+
+class MemoryExport:
+    """See `Export`. `kept` may be tampered with."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+
+    def last(self) -> bytes | None:
+        return self.kept[-1] if self.kept else None
+
+    def append(self, last: bytes | None, lines: Iterable[bytes]) -> bool:
+        if self.last() != last:
+            return False
+        self.kept.extend(lines)
+        return True
+
+    def lines(self) -> Iterator[bytes]:
+        yield from list(self.kept)
+
+
+class MemoryVerifications:
+    """See `Verifications`. `seen` is everything that was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[Verification] = []
+
+    async def begin(self, id: str, events: int, partitions: int) -> None:
+        self.seen.append(
+            Verification(
+                id=id, status="running", events=0, of_events=events, partitions=0, of_partitions=partitions
+            )
+        )  # fmt: skip
+
+    async def advance(self, id: str, events: int, partitions: int) -> None:
+        self._tell(id, events=events, partitions=partitions)
+
+    async def end(self, id: str, result: Verified) -> None:
+        last = self._last(id)
+        self._tell(id, status="done", events=last.of_events, partitions=last.of_partitions, result=result)
+
+    async def find(self, id: str) -> Verification | None:
+        return next((each for each in reversed(self.seen) if each.id == id), None)
+
+    def _last(self, id: str) -> Verification:
+        return next(each for each in reversed(self.seen) if each.id == id)
+
+    def _tell(self, id: str, **changes: Any) -> None:
+        self.seen.append(msgspec.structs.replace(self._last(id), **changes))

@@ -1,23 +1,56 @@
 """Puts audit-svc together; the only file that knows every concrete class."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bizosaas_events.bus import bind
 from bizosaas_events.envelope import now
 from bizosaas_events.messages import categories
+from bizosaas_ports.signing import SigningKey
+from bizosaas_runtime.settings import WrongSettingError
 from bizosaas_runtime.worker import Platform, Service
 
+from ..adapters.heads_file import HeadsFile
 from ..adapters.ledger import PostgresLedger
-from ..handlers import commands, queries
+from ..adapters.statements import PostgresStatements
+from ..adapters.verifications import PostgresVerifications
+from ..handlers import commands, proofs, queries
 from ..handlers.reactions import Journal
-from .settings import Settings
+from ..handlers.signing import Notary
+from .settings import Settings, public_keys
 
 
 @asynccontextmanager
 async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
-    ledger = PostgresLedger(platform.pool)
+    settings = platform.settings
+    key = SigningKey.parse(settings.audit_signing_key.get_secret_value())
+    ledger, statements = PostgresLedger(platform.pool), PostgresStatements(platform.pool)
+    notary = Notary(
+        ledger, statements, await _export(settings), key, now=now, seconds=settings.heads_seconds,
+        former=public_keys(settings.audit_former_public_keys),
+    )  # fmt: skip
     handlers = bind(
-        *commands.HANDLERS, *queries.HANDLERS, store=platform.store, ledger=ledger, codec=platform.store.codec, now=now
+        *commands.HANDLERS, *queries.HANDLERS, *proofs.HANDLERS, store=platform.store, ledger=ledger,
+        statements=statements, notary=notary, verifications=PostgresVerifications(platform.pool), key=key,
+        codec=platform.store.codec, now=now,
+    )  # fmt: skip
+    yield Service(
+        handlers,
+        consumers={"audit": (categories(), Journal(ledger).apply)},
+        tasks=(notary.run,),
+        checks={"heads": notary.problem},
     )
-    yield Service(handlers, consumers={"audit": (categories(), Journal(ledger).apply)})
+
+
+async def _export(settings: Settings) -> HeadsFile:
+    """The file for the signed heads. That it cannot be written is a wrong setting, which waiting would not mend."""
+    file = HeadsFile(settings.heads_path)
+    try:
+        await asyncio.to_thread(file.prepare)
+    except OSError as error:
+        raise WrongSettingError(
+            f"BIZOS_HEADS_PATH={settings.heads_path} cannot be written: {error.strerror}. "
+            "Name a file outside the database, on a disk that is kept."
+        ) from error
+    return file

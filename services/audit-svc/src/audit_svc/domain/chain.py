@@ -4,19 +4,24 @@ The chain is the owner's: the same bytes under the same hash as in the
 service's own database, so that the heads of both can be compared.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from bizosaas_events import Envelope
-from bizosaas_events.chain import GENESIS, Break, Meta, link, meta_of
+from bizosaas_events.chain import GENESIS, Break, Link, Meta, content_of, link, meta_of
+from bizosaas_events.heads import Held
 
 from .entry import Entry, Head
 
 LISTED = 1000
 """So many breaks are told one by one; the rest is counted."""
 STRAYS = 64
+
+MIRRORED = {"actor": "actorid", "correlation": "correlationid"}
+"""The columns that repeat an attribute of the recorded bytes, to be searched."""
 
 _decode_meta = msgspec.json.Decoder(Meta).decode
 
@@ -49,31 +54,46 @@ def extend(head: Head, envelopes: Iterable[Envelope]) -> list[Entry]:
     return entries
 
 
+def link_of(entry: Entry) -> Link:
+    """An entry as a verification takes it."""
+    try:
+        return entry.envelope.sequence, content_of(entry.envelope, entry.meta), entry.hash, _columns_fit(entry)
+    except (OverflowError, ValueError):  # a number, a time or an id that no event can have
+        return entry.envelope.sequence, b"", entry.hash, False
+
+
 class Walk:
     """Recomputes one chain from its beginning, batch by batch, and finds each damage at its own position.
 
-    After an entry that does not fit, the next one is held against every hash
-    that may stand before it: the stored one (only the entry was changed), the
-    computed one (only its hash was), and those of other entries that do not
-    fit (they have changed places). Memory is bounded whatever is found.
+    After a link that does not fit, the next one is held against every hash
+    that may stand before it: the stored one (only the event was changed), the
+    computed one (only its hash was), and those of other links that do not fit
+    (they have changed places). Memory is bounded whatever is found.
+
+    `head` is where the chain ends as recorded beside it, `signed` the newest
+    head of it that was signed; `departs` tells afterwards whether the chain is
+    another than the signed one, in which all the rest may be sound.
     """
 
-    def __init__(self, category: str, partition: int, head: Head | None = None) -> None:
+    def __init__(self, category: str, partition: int, head: Head | None = None, signed: Held | None = None) -> None:
         self.category = category
         self.partition = partition
         self.checked = 0
         self.broken = 0
         self._head = head
         self._head_fits = False
+        self._signed = signed
+        self._signed_fits = False
+        self._marks = {each.position for each in (head, signed) if each is not None}
         self._position = 0
         self._before: bytes | None = GENESIS
         self._strays: deque[bytes] = deque(maxlen=STRAYS)
         self._breaks: dict[int, Break] = {}
-        self._waiting: deque[Entry] = deque(maxlen=STRAYS)
+        self._waiting: deque[Link] = deque(maxlen=STRAYS)
 
     @property
     def position(self) -> int:
-        """The last position seen: ask for what is behind it."""
+        """The last position seen."""
         return self._position
 
     @property
@@ -81,10 +101,27 @@ class Walk:
         """What was found, by position, at most `LISTED`."""
         return [self._breaks[position] for position in sorted(self._breaks)]
 
-    def take(self, entries: Sequence[Entry]) -> None:
-        """Check the next entries, in the order of their positions."""
-        for entry in entries:
-            self._check(entry)
+    @property
+    def departs(self) -> bool:
+        """Whether the hash at the signed position is not the one that was signed."""
+        return self._signed is not None and not self._signed_fits
+
+    def take(self, links: Sequence[Link]) -> None:
+        """Check the next links, in the order of their positions."""
+        sha256, marks = hashlib.sha256, self._marks
+        position, before = self._position, self._before
+        for each in links:
+            at, content, stored, fits = each
+            if before is not None and at == position + 1 and fits and sha256(before + content).digest() == stored:
+                position, before = at, stored
+            else:
+                self._position, self._before = position, before
+                self._check(each)
+                position, before = self._position, self._before
+            if at in marks:
+                self._mark(at, stored)
+        self._position, self._before = position, before
+        self.checked += len(links)
 
     def end(self) -> None:
         """Hold what was seen against the head that was recorded beside the chain."""
@@ -97,30 +134,38 @@ class Walk:
         else:
             self._report(self._head.position, "the hash is not the one recorded as the head of the chain")
 
-    def _check(self, entry: Entry) -> None:
-        at, expected = entry.envelope.sequence, self._position + 1
-        if at != expected:
-            self._report(expected, _missing(expected, at - 1, "missing"))
-            self._before = None  # the hash before is gone with them: this entry's own is all there is to go on
-        if not _columns_fit(entry):
-            self._report(at, "the columns beside the recorded bytes say something else")
-        if self._before is not None and not _follows(entry, self._before):
-            self._misfit(entry)
-        self._before = entry.hash
-        self._position = at
-        self.checked += 1
-        if self._head is not None and at == self._head.position:
-            self._head_fits = entry.hash == self._head.hash
+    def depart(self, position: int, last: int, reason: str) -> None:
+        """Report that the chain departs from the signed one, unless damage is known between these positions."""
+        if not any(position <= known <= last for known in self._breaks):
+            self._report(position, reason)
 
-    def _misfit(self, entry: Entry) -> None:
-        if any(_follows(entry, stray) for stray in self._strays):
+    def _mark(self, at: int, stored: bytes) -> None:
+        if self._head is not None and at == self._head.position:
+            self._head_fits = stored == self._head.hash
+        if self._signed is not None and at == self._signed.position:
+            self._signed_fits = stored == self._signed.hash
+
+    def _check(self, each: Link) -> None:
+        at, _, stored, fits = each
+        if at != self._position + 1:
+            self._report(self._position + 1, _missing(self._position + 1, at - 1, "missing"))
+            self._before = None  # the hash before is gone with them: this link's own is all there is to go on
+        if not fits:
+            self._report(at, "the columns beside the recorded bytes say something else")
+        if self._before is not None and not _follows(each, self._before):
+            self._misfit(each, self._before)
+        self._before, self._position = stored, at
+
+    def _misfit(self, each: Link, before: bytes) -> None:
+        at, content, stored, _ = each
+        if any(_follows(each, stray) for stray in self._strays):
             return
-        self._report(entry.envelope.sequence, "the event is not what was recorded")
-        self._strays += (entry.hash, _hash(entry, self._before or GENESIS))
-        for earlier in [e for e in self._waiting if _follows(e, entry.hash)]:
+        self._report(at, "the event is not what was recorded")
+        self._strays += (stored, hashlib.sha256(before + content).digest())
+        for earlier in [e for e in self._waiting if _follows(e, stored)]:
             self._waiting.remove(earlier)
-            self._withdraw(earlier.envelope.sequence)
-        self._waiting.append(entry)
+            self._withdraw(earlier[0])
+        self._waiting.append(each)
 
     def _report(self, position: int, reason: str) -> None:
         if position in self._breaks:
@@ -142,15 +187,8 @@ def _columns_fit(entry: Entry) -> bool:
         return False
 
 
-def _follows(entry: Entry, before: bytes) -> bool:
-    return _hash(entry, before) == entry.hash
-
-
-def _hash(entry: Entry, before: bytes) -> bytes:
-    try:
-        return link(before, entry.envelope, entry.meta)
-    except (OverflowError, ValueError, TypeError):  # a number or a time that no event can have
-        return b""
+def _follows(each: Link, before: bytes) -> bool:
+    return hashlib.sha256(before + each[1]).digest() == each[2]
 
 
 def _missing(first: int, last: int, how: str) -> str:

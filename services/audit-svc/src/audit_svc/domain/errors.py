@@ -8,19 +8,19 @@ from bizosaas_events import DomainError
 class CursorInvalidError(DomainError):
     slug = "cursor-invalid"
 
-    def __init__(self) -> None:
+    def __init__(self, field: str = "before") -> None:
         super().__init__(
             "This is not a cursor of the history.",
-            field="before",
-            remedy="Send `next` of the page before, or leave it empty to begin with the newest.",
+            field=field,
+            remedy="Send `next` of the page before, or leave it empty for the first page.",
         )
 
 
 class LimitInvalidError(DomainError):
     slug = "limit-invalid"
 
-    def __init__(self, largest: int) -> None:
-        super().__init__(f"A page has 1 to {largest} entries.", field="limit", remedy=f"Ask for {largest} at most.")
+    def __init__(self, largest: int, field: str = "limit") -> None:
+        super().__init__(f"A page has 1 to {largest} entries.", field=field, remedy=f"Ask for {largest} at most.")
 
 
 class KindUnknownError(DomainError):
@@ -35,5 +35,5 @@ class KindUnknownError(DomainError):
 class TimeInvalidError(DomainError):
     slug = "time-invalid"
 
-    def __init__(self) -> None:
-        super().__init__("The moment has no time zone.", field="at", remedy="Write it as 2026-11-24T08:52:00Z.")
+    def __init__(self, field: str = "at") -> None:
+        super().__init__("The moment has no time zone.", field=field, remedy="Write it as 2026-11-24T08:52:00Z.")

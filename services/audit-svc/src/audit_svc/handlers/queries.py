@@ -1,11 +1,7 @@
 """Questions to the journal. Each is answered from the entries alone, and for the caller's tenant only."""
 
-import base64
-import binascii
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -18,9 +14,10 @@ from bizosaas_events.messages.audit import History, HistoryEntry, ReadHistory, R
 from bizosaas_events.messages.tenant import MemberAdded
 from bizosaas_events.projection import View
 
+from ..domain.cursor import cursor_of, parse_cursor
 from ..domain.entry import position_of
-from ..domain.errors import CursorInvalidError, KindUnknownError, LimitInvalidError, TimeInvalidError
-from ..domain.ports import Cursor, Filters, Ledger
+from ..domain.errors import KindUnknownError, LimitInvalidError, TimeInvalidError
+from ..domain.ports import Filters, Ledger
 from ..domain.words import actors_in, name_of, words_of
 
 LARGEST_PAGE = 200
@@ -38,7 +35,7 @@ async def read_history(command: ReadHistory, envelope: Envelope, *, ledger: Ledg
     """
     if not 1 <= command.limit <= LARGEST_PAGE:
         raise LimitInvalidError(LARGEST_PAGE)
-    before = _parse_cursor(command.before) if command.before else None
+    before = parse_cursor(command.before) if command.before else None
     filters = Filters(command.subject, command.actor, command.correlation_id)
     found = await ledger.page(envelope.tenantid, filters, before, command.limit + 1)
     page = found[: command.limit]
@@ -53,7 +50,7 @@ async def read_history(command: ReadHistory, envelope: Envelope, *, ledger: Ledg
         )
         for event, each in zip(events, page, strict=True)
     ]  # fmt: skip
-    following = _cursor(page[-1]) if len(found) > len(page) else ""
+    following = cursor_of(page[-1]) if len(found) > len(page) else ""
     return Answer(None, History(entries=entries, next=following))
 
 
@@ -138,22 +135,6 @@ def _decoded(codec: Codec, envelope: Envelope) -> Event | None:
     except UndecodableError:
         return None
     return message if isinstance(message, Event) else None
-
-
-def _cursor(envelope: Envelope) -> str:
-    return base64.urlsafe_b64encode(f"{envelope.time.isoformat()}|{envelope.id}".encode()).decode().rstrip("=")
-
-
-def _parse_cursor(text: str) -> Cursor:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        at, _, id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition("|")
-        cursor = Cursor(datetime.fromisoformat(at), str(UUID(id)))
-    except (ValueError, binascii.Error) as error:
-        raise CursorInvalidError from error
-    if cursor.at.tzinfo is None:
-        raise CursorInvalidError
-    return cursor
 
 
 HANDLERS = (read_history, read_state_at)
