@@ -34,8 +34,10 @@ LABEL org.opencontainers.image.title="bizosaas ${SERVICE}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# A name for the number, since some libraries ask who they run as. Only /tmp is written to, so the rest may be read-only.
-RUN useradd --uid 10001 --user-group --create-home --home-dir /home/bizos --shell /usr/sbin/nologin bizos
+# A name for the number, since some libraries ask who they run as. Only /tmp is written to, so the rest may be read-only;
+# and, where a volume is mounted there, /var/lib/bizos.
+RUN useradd --uid 10001 --user-group --create-home --home-dir /home/bizos --shell /usr/sbin/nologin bizos \
+    && install -d -o 10001 -g 10001 /var/lib/bizos
 COPY --from=build /opt/bizos /opt/bizos
 ENV PATH=/opt/bizos/bin:$PATH \
     HOME=/home/bizos \

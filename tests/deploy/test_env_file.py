@@ -7,6 +7,8 @@ from pathlib import Path
 
 from nacl.public import PrivateKey
 
+from bizosaas_ports.signing import SigningKey
+
 ENV = Path(__file__).parents[2] / "deploy/env.py"
 
 
@@ -35,6 +37,12 @@ def test_a_public_key_belongs_to_the_private_one(tmp_path: Path) -> None:
 
     private = PrivateKey(base64.b64decode(variables["SECRET_SVC_SEALING_KEY"]))
     assert base64.b64decode(variables["SECRET_SVC_PUBLIC_KEY"]) == private.public_key.encode()
+
+
+def test_a_key_that_signs_is_one(tmp_path: Path) -> None:
+    _, variables, _ = written(tmp_path, "AUDIT_SIGNING_KEY=\n")
+
+    assert SigningKey.parse(variables["AUDIT_SIGNING_KEY"]).export() == variables["AUDIT_SIGNING_KEY"]
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ import typer
 from dotenv import dotenv_values
 
 from bizosaas_ports.sealing import SealingKey, export_public
+from bizosaas_ports.signing import SigningKey
 
 from .output import console, fail
 
 SEALED_TO = ("tenant-svc", "connector-svc", "secret-svc")
 """The services that receive sealed values, and so have a key pair."""
+AUDIT_SIGNING_KEY = "BIZOS_AUDIT_SIGNING_KEY"
+AUDIT_PUBLIC_KEY = "BIZOS_AUDIT_PUBLIC_KEY"
+"""With it anybody can check what audit-svc signed; no service needs it."""
 
 
 def variable(service: str, suffix: str) -> str:
@@ -23,12 +27,16 @@ def variable(service: str, suffix: str) -> str:
 
 
 def make() -> dict[str, str]:
-    """A fresh set: a key pair per service that opens sealed values, secret-svc's master key, the first admin."""
+    """A fresh set: a key pair per service that opens sealed values and one to sign the journal, secret-svc's master key,
+    the first admin."""
     made = {}
     for service in SEALED_TO:
         key = SealingKey.generate()
         made[variable(service, "SEALING_KEY")] = key.export()
         made[variable(service, "PUBLIC_KEY")] = export_public(key.public)
+    signing = SigningKey.generate()
+    made[AUDIT_SIGNING_KEY] = signing.export()
+    made[AUDIT_PUBLIC_KEY] = export_public(signing.public)
     made["BIZOS_SECRET_MASTER_KEY"] = base64.b64encode(secrets.token_bytes(32)).decode()
     made["BIZOS_ADMIN_EMAIL"] = "admin@bizos.test"
     made["BIZOS_ADMIN_PASSWORD"] = secrets.token_urlsafe(15)
@@ -43,6 +51,8 @@ def load_or_make(path: Path) -> dict[str, str]:
         if variable(service, "SEALING_KEY") in kept:
             key = SealingKey.parse(kept[variable(service, "SEALING_KEY")])
             missing[variable(service, "PUBLIC_KEY")] = export_public(key.public)
+    if AUDIT_SIGNING_KEY in kept:
+        missing[AUDIT_PUBLIC_KEY] = export_public(SigningKey.parse(kept[AUDIT_SIGNING_KEY]).public)
     keys = kept | missing
     if keys != kept:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.redis import Redis
 from bizosaas_sandbox.servers.temporal import Temporal
 
-from .keys import SEALED_TO, load_or_make, variable
+from .keys import AUDIT_SIGNING_KEY, SEALED_TO, load_or_make, variable
 
 SERVICES = ("tenant-svc", "connector-svc", "secret-svc", "agent-svc", "workflow-svc", "audit-svc", "gateway")
 PUBLIC_KEYS = {"gateway": SEALED_TO, "connector-svc": ("secret-svc",)}
@@ -184,6 +184,7 @@ class Machine:
             "BIZOS_TEMPORAL_NAMESPACE": temporal.namespace,
             "BIZOS_MODEL_DRIVER": "scripted",
             "BIZOS_PUBLIC_URL": self.url,
+            "BIZOS_HEADS_PATH": str(self.data / "heads.ndjson"),
         }
         mine = _needed_by(service, self.keys)
         settings |= (
@@ -269,6 +270,8 @@ def _needed_by(service: str, keys: Mapping[str, str]) -> dict[str, str]:
     wanted = {variable(other, "PUBLIC_KEY") for other in PUBLIC_KEYS.get(service, ())}
     if service == "secret-svc":
         wanted.add("BIZOS_SECRET_MASTER_KEY")
+    if service == "audit-svc":
+        wanted.add(AUDIT_SIGNING_KEY)
     if service == "tenant-svc":
         wanted |= {"BIZOS_ADMIN_EMAIL", "BIZOS_ADMIN_PASSWORD"}
     return {name: value for name, value in keys.items() if name in wanted}
