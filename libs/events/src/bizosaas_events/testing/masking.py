@@ -58,7 +58,8 @@ class Mask:
         self._codec = codec
         self._key = secrets.token_bytes(32)
         self._pseudonyms: dict[str, str] = {}
-        self._by_word: dict[str, list[tuple[int, str]]] = {}
+        self._by_word: dict[str, set[tuple[int, int]]] = {}
+        """By first word, how long values are and where in them it stands: few, however many values there are."""
 
     def envelopes(self, envelopes: list[Envelope]) -> list[Envelope]:
         """All of a recording at once, since a value may stand in other text before it stands in its own field."""
@@ -127,9 +128,7 @@ class Mask:
             self._pseudonyms[value] = self._made(value)
             word = _WORD.search(value)
             if word and len(value) >= SHORTEST:
-                same = self._by_word.setdefault(word[0], [])
-                same.append((word.start(), value))
-                same.sort(key=lambda each: -len(each[1]))
+                self._by_word.setdefault(word[0], set()).add((len(value), word.start()))
         return self._pseudonyms[value]
 
     def _made(self, value: str) -> str:
@@ -154,10 +153,11 @@ class Mask:
     def _without_learnt(self, text: str) -> str:
         parts, done = [], 0
         for word in _WORD.finditer(text):
-            for offset, value in self._by_word.get(word[0], ()):
-                start, end = word.start() - offset, word.start() - offset + len(value)
-                if start >= done and text[start:end] == value and _ends_there(text, start, end):
-                    parts += [text[done:start], self._pseudonyms[value]]
+            for length, offset in sorted(self._by_word.get(word[0], ()), reverse=True):
+                start, end = word.start() - offset, word.start() - offset + length
+                known = self._pseudonyms.get(text[start:end]) if start >= done else None
+                if known and _ends_there(text, start, end):
+                    parts += [text[done:start], known]
                     done = end
                     break
         return "".join(parts) + text[done:]
