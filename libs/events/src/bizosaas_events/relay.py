@@ -17,9 +17,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from .bus.base import Names
-from .envelope import FIELDS, values_of
+from .bus.packing import exchange, pack
+from .envelope import CONTENT_TYPE, FIELDS, SPECVERSION
 from .outages import STORAGE_ERRORS
-from .store.postgres import PostgresEventStore, envelope_of
+from .stopping import stop
+from .store.postgres import PostgresEventStore, decode_meta
 
 BATCH = 500
 IDLE_SECONDS = 0.25
@@ -27,8 +29,16 @@ IDLE_SECONDS = 0.25
 SYNC_SECONDS = 0.5
 """How often to ask Redis where it stands: notices a flushed or rolled-back Redis, and consumers that lag."""
 
+# What the script knows by itself, so that it need not be sent with every event.
+_KNOWN = {
+    "specversion": f"'{SPECVERSION}'",
+    "datacontenttype": f"'{CONTENT_TYPE}'",
+    "partitionkey": "tenantid .. '/' .. subject",
+    "sequence": "position",
+}
+_SENT = [name for name in FIELDS if name not in _KNOWN]
+
 _APPEND = f"""
-local fields = {{{", ".join(f"'{name}'" for name in FIELDS)}}}
 local last, info = 0, redis.pcall('XINFO', 'STREAM', KEYS[1])
 if not info.err then
   for i = 1, #info, 2 do
@@ -39,11 +49,10 @@ local first = tonumber(ARGV[1])
 -- An empty stream may start anywhere: below its first entry lies what every consumer has had.
 if last > 0 and first > last + 1 or last == 0 and first > tonumber(ARGV[2]) + 1 then return -last - 1 end
 local position = first
-for i = 3, #ARGV, #fields do
+for i = 3, #ARGV, {len(_SENT)} do
   if position > last then
-    local entry = {{}}
-    for n = 1, #fields do entry[2 * n - 1], entry[2 * n] = fields[n], ARGV[i + n - 1] end
-    redis.call('XADD', KEYS[1], position .. '-0', unpack(entry))
+    local {", ".join(_SENT)} = unpack(ARGV, i, i + {len(_SENT) - 1})
+    redis.call('XADD', KEYS[1], position .. '-0', {", ".join(f"'{name}', {_KNOWN.get(name, name)}" for name in FIELDS)})
   end
   position = position + 1
 end
@@ -63,62 +72,83 @@ _log = logging.getLogger(__name__)
 
 
 class Relay:
-    """Relays one store's log. `run` goes on until cancelled; `behind` is how many events it had still to send."""
+    """Relays one store's log. `run` goes on until cancelled."""
 
     def __init__(self, store: PostgresEventStore, pool: "asyncpg.Pool[Any]", redis: Redis, *, env: str) -> None:
         self._store = store
         self._pool = pool
         self._redis = redis
         self._names = Names(env)
-        self._append = redis.register_script(_APPEND)
         self._last: dict[int, int] = {}
         self._floor: dict[int, int] = {}
         self._synced = float("-inf")
+        self._sending: asyncio.Task[list[Any]] | None = None
+        self._counts: dict[int, int] = {}
         self.sent = 0
         self.failing_since: float | None = None
 
     async def run(self) -> None:
         """Relay for ever; while Redis or PostgreSQL is away, try again with growing pauses."""
         pause = 0.1
-        while True:
-            try:
-                self._store.appended.clear()
-                idle = await self.step() == 0
-                self.failing_since, pause = None, 0.1
-                if idle:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._store.appended.wait(), IDLE_SECONDS)
-            except STORAGE_ERRORS as error:
-                self.failing_since = self.failing_since or time.monotonic()
-                self._synced = float("-inf")
-                _log.warning("relay paused: %s", error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+        try:
+            while True:
+                try:
+                    self._store.appended.clear()
+                    idle = await self.step() == 0
+                    self.failing_since, pause = None, 0.1
+                    if idle:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._store.appended.wait(), IDLE_SECONDS)
+                except STORAGE_ERRORS as error:
+                    self.failing_since = self.failing_since or time.monotonic()
+                    self._synced = float("-inf")
+                    _log.warning("relay paused: %s", error)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 2.0)
+        finally:
+            if self._sending is not None:
+                await stop([self._sending])
 
     async def step(self) -> int:
-        """Send what is there, at most `BATCH` events a partition, and return how many were sent."""
+        """Take what is there, at most `BATCH` events a partition, and send it; how many it took, 0 when all is sent.
+
+        While Redis works on a batch, PostgreSQL is asked for the next: neither waits for the other.
+        """
         if time.monotonic() - self._synced > SYNC_SECONDS:
+            await self._settle()
             await self._sync()
         rows = await self._pool.fetch(_PENDING, list(self._last), list(self._last.values()), BATCH)
         batches: dict[int, list[Any]] = {}
         for row in rows:
             batches.setdefault(row["part"], []).append(row)
-        pipeline = self._redis.pipeline(transaction=False)
+        commands = []
         for part, batch in batches.items():
-            arguments: list[Any] = [batch[0]["position"], self._floor.get(part, 0)]
+            key = self._names.partition(self._store.category, part)
+            arguments: list[str | bytes | int] = [batch[0]["position"], self._floor.get(part, 0)]
             for row in batch:
-                arguments += values_of(envelope_of(row))
-            await self._append(
-                keys=[self._names.partition(self._store.category, part)], args=arguments, client=pipeline
-            )
-        if batches:
-            for (part, batch), reached in zip(batches.items(), await pipeline.execute(), strict=True):
-                if reached < 0:
-                    self._last[part] = max(-reached - 1, self._floor.get(part, 0))
-                else:
-                    self._last[part] = batch[-1]["position"]
-                    self.sent += len(batch)
-        return len(rows)
+                arguments += _sent(row)
+            commands.append(pack(("EVAL", _APPEND, 1, key, *arguments)))
+        rewound = await self._settle()
+        if commands:
+            self._sending = asyncio.create_task(exchange(self._redis, commands))
+            self._counts = {part: len(batch) for part, batch in batches.items()}
+            # Until Redis says otherwise. What is sent behind a gap is refused as well, and sent again.
+            self._last |= {p: batch[-1]["position"] for p, batch in batches.items() if p not in rewound}
+        return len(rows) + len(rewound)
+
+    async def _settle(self) -> set[int]:
+        """Hear what Redis made of the batch before: the partitions where it stands elsewhere than we thought."""
+        if self._sending is None:
+            return set()
+        sending, self._sending = self._sending, None
+        rewound = set()
+        for (part, count), reached in zip(self._counts.items(), await sending, strict=True):
+            if reached < 0:
+                self._last[part] = max(-reached - 1, self._floor.get(part, 0))
+                rewound.add(part)
+            else:
+                self.sent += count
+        return rewound
 
     async def _sync(self) -> None:
         """Learn where each stream ends and where its consumers stand; rewind or trim accordingly."""
@@ -173,3 +203,13 @@ class Relay:
                 parts, [floors[part] for part in parts],
             )  # fmt: skip
         return floors
+
+
+def _sent(row: asyncpg.Record) -> tuple[str | bytes, ...]:
+    """The values of `_SENT`, without an Envelope in between: it would take half of the relay's time."""
+    _, _, stream, version, id, type_, tenant, at, data, meta = row
+    m = decode_meta(meta)
+    return (
+        str(id), m.source, type_, stream, at.isoformat(), str(version), tenant, m.actorid, m.actorrole,
+        m.correlationid, m.causationid, m.traceparent, data,
+    )  # fmt: skip

@@ -6,11 +6,12 @@ import asyncpg
 import pytest
 
 from bizosaas_events.chain import Break, verify
-from bizosaas_events.envelope import new_id
+from bizosaas_events.envelope import Message, new_id
 from bizosaas_events.store.base import EventStore, Write
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore, verify_log
+from bizosaas_events.store.replaying import replay
 from bizosaas_events.testing.account import CODEC, Deposited, a_context
 from bizosaas_events.testing.store import EventStoreSuite
 
@@ -50,6 +51,22 @@ class TestPostgresEventStore(EventStoreSuite):
             Break(part, 4, "the event is not what was recorded"),
             Break(part, 9, "positions 9 to 9 are missing"),
         ]
+
+    @pytest.mark.parametrize("prefetch", [True, False])
+    async def test_a_replay_is_what_was_recorded(
+        self, store: PostgresEventStore, pool: "asyncpg.Pool", prefetch: bool
+    ) -> None:
+        recorded = await store.append([Write("account-1", 0, [Deposited(cents=n) for n in range(25)])], a_context())
+        part = recorded[0].partition
+
+        async def replayed(**options: int) -> list[tuple[int, str, int, Message]]:
+            batches = [b async for b in replay(pool, CODEC, part, batch=10, prefetch=prefetch, **options)]
+            return [(e.row["position"], e.row["stream"], e.row["version"], e.event) for b in batches for e in b]
+
+        expected = [(e.sequence, e.subject, e.streamversion, CODEC.decode(e)) for e in recorded]
+        assert await replayed() == expected
+        assert await replayed(after=7, until=21) == expected[7:21]
+        assert await replayed(after=25) == []
 
     async def test_an_append_wakes_who_waits_for_it(self, store: PostgresEventStore) -> None:
         assert not store.appended.is_set()

@@ -33,7 +33,7 @@ _READ = f"select {_EVENT} from event where part = $1 and position > $2 order by 
 _HANDLED = f"""select {_EVENT} from event where (part, position) in
                (select part, position from handled_command where id = $1)"""
 
-_decode_meta = msgspec.json.Decoder(Meta).decode
+decode_meta = msgspec.json.Decoder(Meta).decode
 
 
 class PostgresEventStore:
@@ -144,7 +144,7 @@ def _translated(command_id: str | None) -> Iterator[None]:
 def envelope_of(row: asyncpg.Record) -> Envelope:
     """The envelope of a row of the event table."""
     part, position, stream, version, id, type_, tenant, at, data, meta = row[:10]
-    m = _decode_meta(meta)
+    m = decode_meta(meta)
     return Envelope(
         id=str(id), source=m.source, type=type_, subject=stream, time=at, tenantid=tenant, actorid=m.actorid,
         actorrole=m.actorrole, correlationid=m.correlationid, causationid=m.causationid, traceparent=m.traceparent,
