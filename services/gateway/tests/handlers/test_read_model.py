@@ -14,7 +14,6 @@ from bizosaas_events.messages.tenant import MemberAdded
 from bizosaas_events.store.migrating import migrate
 from gateway.adapters import migrations
 from gateway.handlers.projections import ReadModel, storable
-from gateway.handlers.words import words_of
 
 
 def an_envelope(event: Any, stream: str, version: int = 1, type_: str = "") -> Envelope:
@@ -95,9 +94,3 @@ async def test_a_nul_in_some_vendors_text_holds_nothing_up(connection: Any) -> N
     assert found["label"] == "a\ufffdb"
     assert found["settings"] == {"path": "C:\\u0000"}
     assert "\\u0000" in storable(odd)
-
-
-def test_words_name_people_where_they_are_known() -> None:
-    assert words_of(ASKED, "member:ada", {"member:ada": "Ada"}).startswith("Ada asked")
-    assert words_of(ASKED, "agent:r1", {}).startswith("an agent asked")
-    assert words_of(ASKED, "service:connector-svc", {}).startswith("connector-svc asked")

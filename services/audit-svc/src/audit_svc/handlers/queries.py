@@ -13,12 +13,12 @@ from bizosaas_events.messages.agent import AgentPublished, RunStarted
 from bizosaas_events.messages.audit import History, HistoryEntry, ReadHistory, ReadStateAt, StateAt
 from bizosaas_events.messages.tenant import MemberAdded
 from bizosaas_events.projection import View
+from bizosaas_events.words import actors_in, name_of, words_of
 
 from ..domain.cursor import cursor_of, parse_cursor
 from ..domain.entry import position_of
 from ..domain.errors import KindUnknownError, LimitInvalidError, TimeInvalidError
 from ..domain.ports import Filters, Ledger
-from ..domain.words import actors_in, name_of, words_of
 
 LARGEST_PAGE = 200
 BATCH = 1000

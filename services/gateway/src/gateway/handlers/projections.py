@@ -15,8 +15,7 @@ import structlog
 from bizosaas_events import Codec, Envelope, Event
 from bizosaas_events.messages import category_of
 from bizosaas_events.projection import View
-
-from .words import words_of
+from bizosaas_events.words import actors_in, words_of
 
 ALL_TENANTS = "*"
 
@@ -104,11 +103,13 @@ class ReadModel:
             await connection.execute(_STORE, *map(list, zip(*stored, strict=True)))
 
     async def _tell(self, connection: Any, envelopes: Sequence[Envelope], events: Sequence[Event | None]) -> None:
-        members = {e.actorid.partition(":")[2] for e in envelopes if e.actorid.startswith("member:")}
-        names = {f"member:{id}": name for id, name in await connection.fetch(_NAMES, list(members))}
+        actors = {a for e, event in zip(envelopes, events, strict=True) for a in actors_in(event, e)}
+        members = [actor.partition(":")[2] for actor in actors if actor.startswith("member:")]
+        names = {f"member:{id}": name for id, name in await connection.fetch(_NAMES, members)}
+        names |= {actor: "an agent" for actor in actors if actor.startswith("agent:")}
         told: dict[str, list[tuple[Any, ...]]] = {}
         for e, event in zip(envelopes, events, strict=True):
-            words = words_of(event, e.actorid, names) if event else e.type
+            words = words_of(event, e, names)
             position = f"{e.type.partition('.')[0]}/{e.partition}@{e.sequence}"
             told.setdefault(e.tenantid, []).append(
                 (e.id, e.type, e.subject, e.streamversion, e.time, e.actorid, words.replace("\0", ""), position,

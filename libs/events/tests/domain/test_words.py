@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from audit_svc.domain.words import LONGEST, actors_in, name_of, words_of
-from audit_svc.testing import BEGIN
 from bizosaas_events import Envelope, Event, messages
 from bizosaas_events.messages.agent import ToolCallDecided
 from bizosaas_events.messages.connector import AuthorizationStarted, CallSucceeded, ConnectionRequested
 from bizosaas_events.messages.tenant import MemberAdded
 from bizosaas_events.messages.workflow import ApprovalDecided, ApprovalRequested
+from bizosaas_events.words import LONGEST, actors_in, name_of, words_of
+
+BEGIN = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 
 NAMES = {"member:ann": "Ann Admin", "agent:run-1": "the agent Content creator"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bizosaas_events import Envelope, Event
+from .envelope import Envelope, Event
 
 LONGEST = 160
 """Of one value: the history is for reading, the whole is in the event."""
