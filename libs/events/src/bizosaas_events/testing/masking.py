@@ -19,8 +19,9 @@ from ..codec import Codec
 from ..envelope import Envelope, Message
 
 PERSONAL = frozenset({
-    "account", "address", "birthday", "body", "comment", "email", "excerpt", "iban", "label", "login", "name", "phone",
-    "settings", "slug", "surname", "text", "title", "username",
+    "account", "address", "bcc", "birthday", "body", "cc", "comment", "email", "excerpt", "iban", "label", "login",
+    "message", "name", "password", "phone", "query", "recipient", "search", "secret", "sender", "settings", "slug",
+    "subject", "surname", "text", "title", "to", "token", "username",
 })  # fmt: skip
 """Fields whose text is masked, at any depth; `contact_email` is one because of its last word. THE list: add here."""
 
