@@ -17,7 +17,15 @@ from .machine import AlreadyRunningError, Machine
 from .output import console, fail
 from .stage import StoryError, World
 from .story import Story
-from .up import DataOption, PortOption, TemporalPortOption, addresses, say, wait_for_interrupt
+from .up import (
+    DataOption,
+    PortOption,
+    TemporalPortOption,
+    addresses,
+    interrupt_at_sigterm,
+    say,
+    wait_for_interrupt,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +39,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Start the platform with a WordPress and an OAuth vendor beside it, and play the main job step by step."""
+        interrupt_at_sigterm()
         counterparts: list[ProcessServer] = []
         vendor = OidcProvider(
             data.absolute() / "vendor",

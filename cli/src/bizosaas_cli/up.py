@@ -25,6 +25,11 @@ def say(text: str) -> None:
     console.print(f"[dim]{time.monotonic() - _began:6.1f} s[/dim]  {text}", highlight=False)
 
 
+def interrupt_at_sigterm() -> None:
+    """While things start, SIGTERM is what Ctrl-C is: what was started by then is stopped in order."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def wait_for_interrupt() -> None:
     """Return at Ctrl-C or SIGTERM."""
     stop = threading.Event()
@@ -50,6 +55,7 @@ def register(app: typer.Typer) -> None:
         data: DataOption = Path(".bizos"), port: PortOption = 8000, temporal_port: TemporalPortOption = 8233
     ) -> None:
         """Run PostgreSQL, Redis, Temporal and all services on this machine until Ctrl-C."""
+        interrupt_at_sigterm()
         machine = Machine(data, say, port=port, temporal_ui_port=temporal_port)
         try:
             with machine:
