@@ -13,9 +13,10 @@ from rich.markup import escape
 
 from bizosaas_events import Envelope, Event, messages
 from bizosaas_events.store.postgres import PostgresEventStore
+from bizosaas_events.testing.folding import Step, decoded
 from bizosaas_events.testing.masking import PERSONAL_DATA
-from bizosaas_events.testing.recording import Recording, RecordingError, Selection, record
-from bizosaas_events.testing.replay import Step, decoded
+from bizosaas_events.testing.recording import Recording, RecordingError, record
+from bizosaas_events.testing.selecting import Selection
 
 from .keys import variable
 from .machine import SERVICES

@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
             fail("What is to be recorded? Give --stream, --correlation, --tenant, --from or --to.")
         if out.exists() and not force:
             fail(f"{out} is there already: choose another file with --out, or --force.")
-        from bizosaas_events.testing.recording import Selection
+        from bizosaas_events.testing.selecting import Selection
 
         from . import recordings
 
@@ -108,7 +108,7 @@ def register(app: typer.Typer) -> None:
         format: FormatOption = Format.TABLE,
     ) -> None:
         """Show where two recordings differ, or a recording and the log. Exit code 3: they do."""
-        from bizosaas_events.testing.replay import differences
+        from bizosaas_events.testing.comparing import differences
 
         from . import recordings
 

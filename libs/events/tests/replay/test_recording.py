@@ -14,7 +14,8 @@ from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.account import CODEC, Deposited, Withdrawn, a_context
-from bizosaas_events.testing.recording import Recording, RecordingError, Selection, record
+from bizosaas_events.testing.recording import Recording, RecordingError, record
+from bizosaas_events.testing.selecting import Selection
 
 START = datetime(2026, 11, 24, 9, 47, 43, 123456, tzinfo=UTC)
 

@@ -17,9 +17,10 @@ from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.account import ACCOUNT, CODEC, Account, Deposit, Deposited, Withdrawn, a_context
+from bizosaas_events.testing.comparing import differences
 from bizosaas_events.testing.plugin import OpenRecording, Replay
 from bizosaas_events.testing.recording import Recording, record
-from bizosaas_events.testing.replay import ReplayError, RestorableStore, differences
+from bizosaas_events.testing.replay import ReplayError, RestorableStore
 
 LOST = "connection-01a20d05-ee12-7193-b0d2-9d63494c8797"
 

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from ..codec import Codec
+from .folding import Into
 from .recording import Recording
-from .replay import Into, Replayed
+from .replayed import Replayed
 
 OpenRecording = Callable[..., Recording]
 Replay = Callable[[Recording, Into], Replayed]

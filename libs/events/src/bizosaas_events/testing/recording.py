@@ -6,7 +6,7 @@ upcasters; what is a person's is masked.
 """
 
 import heapq
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
@@ -18,41 +18,21 @@ import msgspec
 from ..codec import Codec, UndecodableError
 from ..envelope import SPECVERSION, Envelope, Event, now
 from ..store.base import EventStore
+from .folding import Into, Step, decoded, steps
 from .masking import PERSONAL_DATA, Mask, Masking
-from .replay import Into, Loaded, RestorableStore, Step, decoded, feed, load, steps
+from .replay import Loaded, RestorableStore, feed, load
+from .selecting import Selection, matching, with_history
 
 if TYPE_CHECKING:
     from ..consumer import Apply
 
 VERSION = 1
-PAGE = 1000
 MASKED = "Text in these fields, e-mail addresses and URLs were replaced by pseudonyms, here and in all other text."
 NOT_MASKED = "Nothing was masked."
 
 
 class RecordingError(Exception):
     """A recording cannot be made or read; the message says why and what to do."""
-
-
-class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"since": "from", "until": "to"}):
-    """Which events are wanted; what is given must all hold, and times are inclusive."""
-
-    streams: list[str] = []
-    tenant: str = ""
-    correlation: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-    history: bool = True
-    """With what came before on the same streams: a state cannot be folded from the middle."""
-
-    def takes(self, envelope: Envelope) -> bool:
-        return (
-            (not self.streams or envelope.subject in self.streams)
-            and (not self.tenant or envelope.tenantid == self.tenant)
-            and (not self.correlation or envelope.correlationid == self.correlation)
-            and (self.since is None or envelope.time >= self.since)
-            and (self.until is None or envelope.time <= self.until)
-        )
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,11 +157,11 @@ async def record(
     whole log once. Raises RecordingError when there is nothing to record.
     """
     selection = selection or Selection()
-    found = [envelope async for envelope in _selected(store, selection)]
+    found = [envelope async for envelope in matching(store, selection)]
     if not found:
         raise RecordingError("There are no such events: check the stream's name, the correlation id and the times.")
     if selection.history:
-        found = await _with_history(store, found)
+        found = await with_history(store, found)
     partitions: dict[int, list[Envelope]] = {}
     for envelope in sorted(found, key=attrgetter("partition", "sequence")):
         partitions.setdefault(envelope.partition, []).append(envelope)
@@ -197,34 +177,6 @@ async def record(
         masked=dict(sorted(mask.found.items())) if mask else None, note=MASKED if mask else NOT_MASKED,
     )  # fmt: skip
     return Recording(header, ordered, store.codec)
-
-
-async def _selected(store: EventStore, selection: Selection) -> AsyncIterator[Envelope]:
-    if selection.streams:
-        for stream in dict.fromkeys(selection.streams):
-            for envelope in await store.load(stream, until_time=selection.until):
-                if selection.takes(envelope):
-                    yield envelope
-        return
-    for head in await store.heads():
-        after = 0
-        while after < head.position:
-            page = await store.read(head.partition, after, min(PAGE, head.position - after))
-            if not page:
-                break
-            after = page[-1].sequence
-            for envelope in page:
-                if selection.takes(envelope):
-                    yield envelope
-
-
-async def _with_history(store: EventStore, found: Sequence[Envelope]) -> list[Envelope]:
-    last = {envelope.subject: 0 for envelope in found}
-    for envelope in found:
-        last[envelope.subject] = max(last[envelope.subject], envelope.streamversion)
-    return [
-        envelope for stream, version in last.items() for envelope in await store.load(stream, until_version=version)
-    ]
 
 
 def _check_readable(envelopes: Iterable[Envelope], codec: Codec) -> None:
