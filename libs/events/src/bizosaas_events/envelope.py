@@ -10,10 +10,9 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import ClassVar
-from uuid import UUID
 
 import msgspec
-from uuid_utils import uuid7
+from uuid_utils import UUID, uuid7
 
 SPECVERSION = "1.0"
 CONTENT_TYPE = "application/json"

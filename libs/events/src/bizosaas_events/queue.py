@@ -101,11 +101,13 @@ class QueueConsumer:
                 self._work.put_nowait([])
             await asyncio.gather(*workers)
         finally:
-            await stop([reading, stopping, *workers, *keeping])
-            with contextlib.suppress(RedisError, OSError):
-                if self._done:
-                    await self._group.done(self._done)
-                await self._group.hand_over()
+            try:
+                await stop([reading, stopping, *workers, *keeping])
+            finally:
+                with contextlib.suppress(RedisError, OSError):
+                    if self._done:
+                        await self._group.done(self._done)
+                    await self._group.hand_over()
 
     async def _steadily(self, part: Callable[[], Awaitable[None]]) -> None:
         pause = 0.1

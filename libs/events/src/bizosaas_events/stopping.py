@@ -17,10 +17,19 @@ async def stop(tasks: Iterable["asyncio.Task[Any]"]) -> None:
     five when a process stopped right after its start.
     """
     left = {task for task in tasks if not task.done()}
+    ours: asyncio.CancelledError | None = None
     while left:
         for task in left:
             task.cancel()
-        done, left = await asyncio.wait(left, timeout=PATIENCE)
+        try:
+            done, left = await asyncio.wait(left, timeout=PATIENCE)
+        except asyncio.CancelledError as error:
+            # Whoever stops us is impatient: what we stop must end nevertheless, or nobody would wait for it.
+            ours = error
+            done = {task for task in left if task.done()}
+            left -= done
         for task in done:
             if not task.cancelled():
                 task.exception()  # looked at, so that nobody reports it as forgotten
+    if ours is not None:
+        raise ours

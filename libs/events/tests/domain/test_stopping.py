@@ -47,3 +47,19 @@ async def test_whatever_a_task_ends_with_the_others_are_stopped_too() -> None:
 
 async def test_with_nothing_to_stop_nothing_is_waited_for() -> None:
     await asyncio.wait_for(stop([]), 0.1)
+
+
+async def test_who_is_stopped_while_stopping_others_sees_them_end_first() -> None:
+    async def slow_to_tidy_up() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+
+    inner = asyncio.create_task(slow_to_tidy_up())
+    outer = asyncio.create_task(stop([inner]))
+    await asyncio.sleep(0.01)
+    outer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outer
+    assert inner.done()
