@@ -6,6 +6,7 @@ from typing import Annotated
 
 import httpx
 import typer
+from rich.markup import escape
 
 from bizosaas_sandbox.servers.base import ServerError
 from bizosaas_sandbox.servers.oidc import OidcProvider
@@ -13,7 +14,7 @@ from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.wordpress import start_wordpress
 
 from .client import ProblemError
-from .machine import AlreadyRunningError, Machine
+from .machine import CannotStartError, Machine
 from .output import console, fail
 from .stage import StoryError, World
 from .story import Story
@@ -61,7 +62,7 @@ def register(app: typer.Typer) -> None:
                     console.print(f"  WordPress      {wordpress.url}\n\nThe platform stays up; Ctrl-C stops all of it.")
                     wait_for_interrupt()
                 say("draining and stopping")
-        except (AlreadyRunningError, ServerError) as error:
+        except (CannotStartError, ServerError) as error:
             fail(str(error))
         except KeyboardInterrupt:
             fail("Interrupted; everything is stopped again.", 130)
@@ -88,7 +89,7 @@ def play(story: Story) -> bool:
         with story:
             story.play()
     except (StoryError, ProblemError, httpx.HTTPError) as error:
-        console.print(f"\n[red]✗ The story broke:[/red] {error}")
+        console.print(f"\n[red]✗ The story broke:[/red] {escape(str(error))}", soft_wrap=True)
         return False
     console.print(f"\n[green]✓ Every step held[/green], in {time.monotonic() - began:.1f} s.")
     return True

@@ -33,8 +33,12 @@ PUBLIC_KEYS = {"gateway": SEALED_TO, "connector-svc": ("secret-svc",)}
 Say = Callable[[str], None]
 
 
-class AlreadyRunningError(Exception):
-    """The platform, or something else, is where this one wants to be; the message says what to do."""
+class CannotStartError(Exception):
+    """Something about this machine is not as it must be; the message says what to do."""
+
+
+class AlreadyRunningError(CannotStartError):
+    """The platform, or something else, is where this one wants to be."""
 
 
 class ServiceProcess(ProcessServer):
@@ -134,8 +138,15 @@ class Machine:
         self.stop()
 
     def _claim(self) -> None:
-        self.data.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.data / "lock").open("a+")
+        if self.port == self.temporal_ui_port:
+            raise CannotStartError(f"--port and --temporal-port are both {self.port}: choose two.")
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.data / "lock").open("a+")
+        except OSError as error:
+            raise CannotStartError(
+                f"{self.data} cannot be written ({error.strerror}): choose another folder with --data."
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -157,7 +168,7 @@ class Machine:
                 raise AlreadyRunningError(f"Port {port} is in use by another program: choose another with {option}.")
 
     def _start_servers(self) -> None:
-        self.keys = load_or_make(self.data / "keys.env")
+        self.keys = self._readable(self.data / "keys.env", load_or_make)
         postgres = Postgres(self.data / "postgres", say=self.say, settings={"max_connections": "200"})
         redis = Redis(self.data / "redis", say=self.say)
         temporal = Temporal(self.data / "temporal", say=self.say, ui_port=self.temporal_ui_port)
@@ -197,12 +208,21 @@ class Machine:
     def _password(self, service: str) -> str:
         name = variable(service, "DATABASE_PASSWORD")
         path = self.data / "databases.json"
-        kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        kept = self._readable(path, lambda path: json.loads(path.read_text())) if path.exists() else {}
         if name not in kept:
             kept[name] = secrets.token_urlsafe(18)
             path.touch(mode=0o600)
             path.write_text(json.dumps(kept))
         return kept[name]
+
+    def _readable(self, path: Path, read: Callable[[Path], dict[str, str]]) -> dict[str, str]:
+        try:
+            return read(path)
+        except ValueError as error:
+            raise CannotStartError(
+                f"{path} was changed and cannot be read any more: put it back as it was, or move the whole folder "
+                f"{self.data} away to begin with an empty one."
+            ) from error
 
     def _start_services(self) -> None:
         """All at once: each waits by itself for what it needs."""

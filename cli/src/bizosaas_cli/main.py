@@ -2,8 +2,9 @@
 
 import typer
 
+from . import __doc__ as purpose
 from . import audit, demo, keys, replay, schemas, status, streams, up
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=purpose)
 for group in (up, demo, status, streams, audit, replay, schemas, keys):
     group.register(app)

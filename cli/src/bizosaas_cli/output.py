@@ -7,7 +7,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 console = Console()
 errors = Console(stderr=True, highlight=False)
@@ -33,11 +35,16 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], format: Format,
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
+        table.add_row(*(Text(plain(str(row.get(column, "")))) for column in columns))
     console.print(table)
 
 
 def fail(sentence: str, code: int = 1) -> NoReturn:
     """End the command with one sentence that says what is wrong and what to do."""
-    errors.print(f"[red]✗[/red] {sentence}")
+    errors.print(f"[red]✗[/red] {escape(sentence)}", soft_wrap=True)
     raise typer.Exit(code)
+
+
+def plain(text: str) -> str:
+    """Text that does nothing to a terminal: somebody may have named a connection with its control characters."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -9,7 +9,6 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 import msgspec
-from rich.markup import escape
 
 from bizosaas_events import Envelope, Event, messages
 from bizosaas_events.store.postgres import PostgresEventStore
@@ -83,7 +82,7 @@ def words_of(event: Event | None, envelope: Envelope) -> str:
 def _row(step: Step) -> Row:
     envelope = step.envelope
     return {
-        "step": step.number, "time": envelope.time, "version": envelope.streamversion, "stream": envelope.subject,
+        "step": step.number, "time": msgspec.to_builtins(envelope.time), "version": envelope.streamversion, "stream": envelope.subject,
         "type": envelope.type, "actor": envelope.actorid, "words": words_of(step.event, envelope),
         "changes": {name: {"before": a, "after": b} for name, (a, b) in msgspec.to_builtins(step.changes).items()},
         "view": msgspec.to_builtins(step.after),
@@ -105,12 +104,12 @@ def _told() -> Iterator[None]:
     try:
         yield
     except RecordingError as error:
-        fail(escape(str(error)))
+        fail(str(error))
     except FileNotFoundError as error:
-        fail(f"There is no file {escape(str(error.filename))}.")
+        fail(f"There is no file {error.filename}.")
     except asyncpg.UndefinedTableError:
         fail("This database holds no event log.")
     except (asyncpg.PostgresError, OSError) as error:
-        fail(f"The log cannot be read: {escape(str(error))}")
+        fail(f"The log cannot be read: {error}")
     except ValueError:  # its text may quote a part of the address
         fail(f"--database cannot be read: {PATTERN}, with special characters as %40.")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
-from .output import Format, FormatOption, console, fail, show
+from .output import Format, FormatOption, console, fail, plain, show
 from .up import DataOption
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def register(app: typer.Typer) -> None:
         elif step:
             _walk(rows)
         else:
-            columns = ("step", "time", "version", "stream", "what_happened", "view_after_it")
-            show([_told(row) for row in rows], columns, format, "No events up to then.")
+            console.print(_table(rows) if rows else "No events up to then.")
 
     @group.command("diff")
     def diff(
@@ -123,7 +123,7 @@ def register(app: typer.Typer) -> None:
             keys = ("stream", "version", "field", "one", "other")
             show([{key: getattr(each, key) for key in keys} for each in found], keys, format, "")
         else:
-            _print("\n".join(map(str, found)) or f"{len(mine)} events, the same in {names[1]}.")
+            _print("\n".join(plain(str(each)) for each in found) or f"{len(mine)} events, the same in {names[1]}.")
         if found:
             raise typer.Exit(3)
 
@@ -134,14 +134,19 @@ def _only(recording: "Recording", stream: str) -> "Recording":
     return recording.stream(stream)
 
 
-def _told(row: dict[str, Any]) -> dict[str, str]:
-    """A row of the table: of the view what is new in it, of ids their ends, since the whole is in the JSON."""
-    news = [f"{name}: {_value(change['after'])}" for name, change in row["changes"].items() if _is_news(name, change)]
-    return {
-        "step": str(row["step"]), "time": f"{row['time']:%H:%M:%S.%f}"[:-3], "version": str(row["version"]),
-        "stream": _short(row["stream"]), "what_happened": escape(_short(row["words"])),
-        "view_after_it": escape(_short("\n".join(news))),
-    }  # fmt: skip
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """Of the view what is new in it, one field a line, and of ids their ends: the whole is in the JSON."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("step", "time", "version", "stream", "what happened", "view after it"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        news = [
+            f"{name}: {_value(change['after'])}" for name, change in row["changes"].items() if _is_news(name, change)
+        ]
+        cells = (str(row["step"]), row["time"][11:23], str(row["version"]), row["stream"], row["words"])
+        told = [*map(plain, cells), "\n".join(map(plain, news))]
+        table.add_row(*(Text(_short(each)) for each in told))
+    return table
 
 
 def _is_news(name: str, change: dict[str, Any]) -> bool:
@@ -155,10 +160,10 @@ def _short(text: str) -> str:
 
 def _walk(rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        where = f"{row['time']:%Y-%m-%d %H:%M:%S.%f}  {row['stream']} version {row['version']}"
-        _print(f"\n{row['step']} of {len(rows)}  {where}\n{row['words']}")
+        _print(f"\n{row['step']} of {len(rows)}  {row['time']}  {row['stream']} version {row['version']}")
+        _print(plain(row["words"]))
         for name, change in ((n, c) for n, c in row["changes"].items() if _is_news(n, c)):
-            _print(f"  {name}: {_value(change['before'])} → {_value(change['after'])}")
+            _print(plain(f"  {name}: {_value(change['before'])} → {_value(change['after'])}"))
         if row is not rows[-1]:
             try:
                 input("Enter: the next one ")

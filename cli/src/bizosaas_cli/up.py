@@ -7,22 +7,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from bizosaas_sandbox.servers.base import ServerError
 
-from .machine import AlreadyRunningError, Machine
+from .machine import CannotStartError, Machine
 from .output import console, fail
 
 DataOption = Annotated[Path, typer.Option(help="Where everything is kept.")]
-PortOption = Annotated[int, typer.Option(help="Port of the HTTP API.")]
-TemporalPortOption = Annotated[int, typer.Option("--temporal-port", help="Port of Temporal's web page.")]
+PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP API.")]
+TemporalPortOption = Annotated[
+    int, typer.Option("--temporal-port", min=1, max=65535, help="Port of Temporal's web page.")
+]
 
 _began = time.monotonic()
 
 
 def say(text: str) -> None:
     """Progress, with the seconds since the start."""
-    console.print(f"[dim]{time.monotonic() - _began:6.1f} s[/dim]  {text}", highlight=False)
+    console.print(f"[dim]{time.monotonic() - _began:6.1f} s[/dim]  {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def interrupt_at_sigterm() -> None:
@@ -63,7 +66,7 @@ def register(app: typer.Typer) -> None:
                 console.print("Ctrl-C stops all of it.")
                 wait_for_interrupt()
                 say("draining and stopping")
-        except (AlreadyRunningError, ServerError) as error:
+        except (CannotStartError, ServerError) as error:
             fail(str(error))
         except KeyboardInterrupt:
             fail("Interrupted while starting; everything is stopped again.", 130)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bizosaas_cli.machine import AlreadyRunningError, Machine
+from bizosaas_cli.machine import AlreadyRunningError, CannotStartError, Machine
 from bizosaas_cli.main import app
+from bizosaas_cli.output import Format, show
 from bizosaas_sandbox.servers.base import silent
+from bizosaas_sandbox.servers.children import free_port
 
 run = CliRunner().invoke
 
@@ -60,3 +62,31 @@ def test_a_port_in_use_is_named_with_the_option_that_changes_it(tmp_path: Path) 
         port = taken.getsockname()[1]
         with pytest.raises(AlreadyRunningError, match=f"Port {port} is in use.*--port"):
             Machine(tmp_path, silent, port=port).start()
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(CannotStartError, match=r"cannot be written.*--data"):
+        Machine(tmp_path / "file" / "data", silent, port=free_port(), temporal_ui_port=free_port()).start()
+
+
+def test_one_port_for_two_things_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CannotStartError, match="choose two"):
+        Machine(tmp_path, silent, port=8000, temporal_ui_port=8000).start()
+
+
+@pytest.mark.parametrize("text", ["BIZOS_SECRET_SVC_SEALING_KEY=changed", "BIZOS_AUDIT_SIGNING_KEY=changed"])
+def test_keys_that_were_changed_by_hand_are_named_by_their_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys.env").write_text(text)
+
+    with pytest.raises(CannotStartError, match=r"keys\.env was changed"):
+        Machine(tmp_path, silent, port=free_port(), temporal_ui_port=free_port()).start()
+
+
+def test_words_of_others_do_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"words": "asked to connect “\x1b[31m[/bold]\u202e”"}], ("words",), Format.TABLE, "")
+
+    shown = capsys.readouterr().out
+    assert "[/bold]" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
