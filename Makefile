@@ -5,7 +5,7 @@ PYTHON ?= $(or $(shell for p in python3.13 python3.12 python3.11 python3; do $$p
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) sandbox/pyproject.toml cli/pyproject.toml
-SOURCES := $(wildcard libs/*/src services/*/src) sandbox/src cli/src deploy bench conftest.py
+SOURCES := $(wildcard libs/*/src services/*/src) sandbox/src cli/src deploy bench/gateway.py conftest.py
 TESTS := $(wildcard libs/*/tests services/*/tests sandbox/tests cli/tests tests/*)
 PYTEST ?= $(BIN)/pytest
 BENCHES := append replay dispatch gateway
@@ -47,6 +47,7 @@ check: install  ## Formatting, lint, types, import contracts, message schemas an
 	$(BIN)/mypy $(SOURCES)
 	@# One run a member: tests of different members may have the same name.
 	@for tests in $(TESTS); do $(BIN)/mypy $$tests || exit 1; done
+	MYPYPATH=bench $(BIN)/mypy $(filter-out bench/gateway.py,$(wildcard bench/*.py))
 	$(BIN)/lint-imports
 	$(BIN)/bizos schemas check
 	$(BIN)/python deploy/check.py
