@@ -327,7 +327,7 @@ async def test_a_crash_between_keeping_and_exporting_loses_nothing(life: Life) -
 
     there = life.service.export
     life.service.export = FullDisk()
-    life.service.export.kept = full.kept  # type: ignore[attr-defined]  # it is one in memory
+    life.service.export.kept = full.kept
     life.minute += 1
     with pytest.raises(OSError, match="no space"):
         await life.service.a_notary().sign()
