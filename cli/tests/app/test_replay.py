@@ -120,7 +120,7 @@ def test_run_tells_each_event_and_what_it_did(file: Path) -> None:
     assert told.exit_code == 0
     lines = told.stdout.splitlines()
     assert re.match(r"step +time +version +stream +what happened +view after it", lines[0])
-    assert re.match(r"1 +10:07:00\.000 +1 +connection-…0", lines[1])
+    assert re.match(r"1 +10:07:00Z +1 +connection-…0", lines[1])
     assert told.stdout.count("interrupted") == 2, "in words, and in the view"
 
 
@@ -142,6 +142,13 @@ def test_run_walks_step_by_step(file: Path) -> None:
     assert "3 of 3  2026-11-24T10:09:00Z" in told.stdout
     assert "  status: connected → interrupted" in told.stdout
     assert "2 of 3" in bizos("run", file, "--step", answers="\n").stdout, "the end of the input is an end"
+
+
+def test_what_somebody_wrote_does_nothing_to_the_terminal(file: Path) -> None:
+    file.write_text(file.read_text().replace("is gone.", r"is \u001b[2J[red]gone."))
+    for told in (bizos("run", file), bizos("run", file, "--step", answers="\n\n\n")):
+        assert "\x1b" not in told.stdout
+        assert "[red]gone" in "".join(told.stdout.split())
 
 
 def test_run_shows_one_stream_of_many(file: Path) -> None:
