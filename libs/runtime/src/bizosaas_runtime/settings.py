@@ -63,7 +63,11 @@ def load(cls: type[S]) -> S:
             known = cls.model_fields.get(field)
             name = field if field.isupper() else PREFIX + field.upper()
             what = f" ({known.description})" if known and known.description else ""
-            verb = "is missing" if problem["type"] == "missing" else f"is wrong: {problem['msg']}"
+            verb = (
+                "is missing"
+                if problem["type"] == "missing"
+                else f"is wrong: {problem['msg'].removeprefix('Value error, ')}"
+            )
             print(f"{name} {verb}{what}", file=sys.stderr)
         raise SystemExit(WRONG_SETTING) from None
 

@@ -6,13 +6,14 @@ from uuid import NAMESPACE_URL, uuid5
 
 import structlog
 
-from bizosaas_events import AlreadyHandledError, Context, Envelope
+from bizosaas_events import AlreadyHandledError, Context, DomainError, Envelope
 from bizosaas_events.bus import bind
 from bizosaas_events.bus.base import command_envelope
 from bizosaas_events.envelope import now
 from bizosaas_events.messages.tenant import AddMember
 from bizosaas_ports.access import PLATFORM_TENANT, Role
 from bizosaas_ports.sealing import SealingKey, seal
+from bizosaas_runtime.settings import WrongSettingError
 from bizosaas_runtime.worker import Platform, Service
 
 from ..adapters.accounts import PostgresAccounts
@@ -40,6 +41,9 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
             _log.info("made the first super admin")
         except AlreadyHandledError:
             _log.info("another process made the first super admin")
+        except DomainError as error:
+            name = "BIZOS_ADMIN_EMAIL" if error.field == "email" else "BIZOS_ADMIN_PASSWORD"
+            raise WrongSettingError(f"{name} is wrong: {error} {error.remedy}") from error
     yield Service(commands)
 
 

@@ -1,7 +1,8 @@
 """The settings of tenant-svc."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from bizosaas_ports.sealing import SealingKey
 from bizosaas_runtime.settings import ServiceSettings
 
 
@@ -13,3 +14,9 @@ class Settings(ServiceSettings):
     admin_password: SecretStr = Field(
         SecretStr(""), description="Password of the first super admin, 12 characters or more."
     )
+
+    @field_validator("sealing_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr) -> SecretStr:
+        SealingKey.parse(value.get_secret_value())
+        return value
