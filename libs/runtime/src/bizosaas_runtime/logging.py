@@ -65,4 +65,6 @@ def _hide(key: str, value: Any) -> Any:
         return HIDDEN
     if isinstance(value, dict):
         return {k: _hide(str(k), v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hide("", each) for each in value]
     return value
