@@ -166,6 +166,8 @@ class CommandHost:
     async def _trim(self) -> None:
         """Delete what is handled: everything below the oldest pending entry, or below the last one delivered."""
         groups = await self._redis.xinfo_groups(self._stream)
+        if not groups:
+            return  # lost this moment; nothing is deleted before it is made again
         pending = await self._redis.xpending(self._stream, self._service)
         floor = pending["min"] or groups[0]["last-delivered-id"]
         await self._redis.xtrim(self._stream, minid=floor, approximate=False)
