@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -64,13 +65,15 @@ class Feed:
     def __init__(self, url: str, token: str) -> None:
         self.events: list[str] = []
         self._client = Client(url, token)
-        self._closing = False
+        self._socket: socket.socket | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def close(self) -> None:
-        """At the latest with the stream's next sign of life."""
-        self._closing = True
+        """At once: the stream itself would say nothing until its next event, or its next sign of life."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join(timeout=20)
         self._client.close()
 
@@ -79,9 +82,8 @@ class Feed:
             suppress(httpx.HTTPError, httpx.StreamError),
             self._client.http.stream("GET", "/v1/stream", headers={"Last-Event-ID": "0"}, timeout=None) as stream,
         ):
+            self._socket = stream.extensions["network_stream"].get_extra_info("socket")
             for line in stream.iter_lines():
-                if self._closing:
-                    return
                 if line.startswith("data:"):
                     event = msgspec.json.decode(line[5:])
                     self.events.append(f"{event['type']}  {event['words']}")
