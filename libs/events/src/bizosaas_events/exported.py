@@ -140,10 +140,12 @@ def line_of(event: Exported, form: Form) -> bytes:
                 hash=event.hash.hex(), **_embedded("meta", "meta_base64", event.meta), **data,
             )
         )  # fmt: skip
+    # A CloudEvent always has a source.
+    e = e if e.source else msgspec.structs.replace(e, source=event.category)
     odd: dict[str, Any] = {} if event.meta == meta_of(e) else {"metabase64": base64.b64encode(event.meta).decode()}
     return _encode(
         _CloudEvent(
-            specversion=SPECVERSION, id=e.id, source=e.source or event.category, type=e.type, subject=e.subject,
+            specversion=SPECVERSION, id=e.id, source=e.source, type=e.type, subject=e.subject,
             time=e.time, datacontenttype=CONTENT_TYPE, category=event.category, partition=e.partition,
             sequence=str(e.sequence), streamversion=e.streamversion, tenantid=e.tenantid, actorid=e.actorid,
             actorrole=e.actorrole, correlationid=e.correlationid, causationid=e.causationid, traceparent=e.traceparent,

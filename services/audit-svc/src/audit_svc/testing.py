@@ -57,6 +57,7 @@ class MemoryAuditService:
     statements: Statements = field(default_factory=MemoryStatements)
     export: Export = field(default_factory=MemoryExport)
     verifications: Verifications = field(default_factory=MemoryVerifications)
+    limits: proofs.PageLimits = field(default_factory=proofs.PageLimits)
     clock: Callable[[], datetime] = now
 
     def __post_init__(self) -> None:
@@ -88,7 +89,7 @@ class MemoryAuditService:
         handlers = bind(
             *commands.HANDLERS, *queries.HANDLERS, *proofs.HANDLERS, store=self.store, ledger=self.ledger,
             statements=self.statements, notary=self.notary, verifications=self.verifications, key=KEY,
-            codec=self.store.codec, now=now,
+            limits=self.limits,            codec=self.store.codec, now=now,
         )  # fmt: skip
         envelope = command_envelope(
             command, context or a_context(), self.store.codec, id=id or new_id(), source="gateway"

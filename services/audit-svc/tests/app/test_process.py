@@ -15,14 +15,17 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from audit_svc.testing import a_context, happened
+from audit_svc.testing import KEY, a_context, happened
 from bizosaas_events import Event, messages, new_id
 from bizosaas_events.bus.redis import RedisCommandBus
+from bizosaas_events.heads import Reading
 from bizosaas_events.messages.audit import (
     History,
     ReadHistory,
     ReadStateAt,
+    ReadVerification,
     StateAt,
+    Verification,
     Verified,
     VerifyJournal,
 )
@@ -33,6 +36,7 @@ from bizosaas_events.stopping import stop
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.waiting import until
+from bizosaas_ports.signing import signed_by
 from bizosaas_sandbox.servers.children import free_port
 from bizosaas_sandbox.servers.redis import Redis as RedisServer
 
@@ -49,6 +53,8 @@ class Platform:
         self.environment = environment
         self.log = log
         self.logs = logs
+        self.ports: dict[int, str] = {}
+        """The health port of each process."""
 
     @asynccontextmanager
     async def auditing(self) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -58,6 +64,7 @@ class Platform:
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "audit_svc", env=environment, stdout=errors, stderr=errors
             )
+        self.ports[child.pid] = environment["BIZOS_HEALTH_PORT"]
         try:
             await until(lambda: asyncio.to_thread(ready, environment["BIZOS_HEALTH_PORT"], child), 45)
             yield child
@@ -114,7 +121,8 @@ async def a_platform(databases: Sequence[str], redis_url: str, env: str, folder:
         pools.append(pool)
     environment = {
         "PATH": os.environ["PATH"], "BIZOS_ENV": env, "BIZOS_DATABASE_URL": databases[0], "BIZOS_REDIS_URL": redis_url,
-        "BIZOS_PARTITIONS": str(PARTITIONS),
+        "BIZOS_PARTITIONS": str(PARTITIONS), "BIZOS_AUDIT_SIGNING_KEY": KEY.export(), "BIZOS_HEADS_SECONDS": "1",
+        "BIZOS_HEADS_PATH": str(folder / "heads.ndjson"),
     }  # fmt: skip
     try:
         yield Platform(environment, folder / "log", logs)
@@ -196,6 +204,81 @@ async def test_a_journal_that_was_tampered_with_is_told_at_its_position(
         )
 
         assert [(b.category, b.partition, b.position) for b in verified.breaks] == [("tenant", part, 2)]
+
+
+async def test_the_heads_are_signed_and_exported_and_a_cut_tail_makes_the_process_unready(
+    platform: Platform, bus: RedisCommandBus
+) -> None:
+    for n in range(20):
+        await note(platform, "tenant", f"member-{n % 4}", MemberSignedIn(member_id=str(n)), n)
+    path = Path(platform.environment["BIZOS_HEADS_PATH"])
+
+    def reading() -> Reading:
+        found = Reading(lambda message, signature: signed_by(KEY.public, message, signature))
+        for line in path.read_bytes().splitlines():
+            found.take(line)
+        return found
+
+    async def signed(events: int) -> bool:
+        return sum(held.position for held in reading().vector.heads.values()) == events
+
+    root = a_context("platform", "member:root")
+    async with platform.auditing() as child:
+        await until(platform.journalled, 30)
+        await until(lambda: signed(20), 20)
+        id = new_id()
+        verified = await bus.call(VerifyJournal(), Verified, root, id=id, timeout=15)
+        assert (verified.events, verified.breaks) == (20, [])
+        assert verified.signed_until is not None
+        told = await bus.call(ReadVerification(id=id), Verification, root, id=new_id(), timeout=15)
+        assert (told.status, told.events, told.of_events, told.result) == ("done", 20, 20, verified)
+
+        connection = await asyncpg.connect(platform.environment["BIZOS_DATABASE_URL"])
+        mine = "category = 'tenant' and part = $1"
+        (part, end), *_ = await connection.fetch("select part, position from chain_head where category = 'tenant'")
+        await connection.execute("alter table entry disable trigger all")
+        await connection.execute(f"delete from entry where {mine} and position = $2", part, end)
+        before = f"(select hash from entry where {mine} and position = $2)"
+        await connection.execute(f"update chain_head set position = $2, hash = {before} where {mine}", part, end - 1)
+        await connection.close()
+
+        verified = await bus.call(VerifyJournal(), Verified, root, id=new_id(), timeout=15)
+        assert [(b.category, b.partition, b.position) for b in verified.breaks] == [("tenant", part, end)]
+        url = f"http://127.0.0.1:{platform.ports[child.pid]}/readyz"
+        await until(lambda: asyncio.to_thread(tells, url, f"tenant/{part}@{end} is no longer there"), 20)
+    assert reading().breaks == []
+    assert KEY.export() not in platform.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BIZOS_AUDIT_SIGNING_KEY", "c2hvcnQ=", "BIZOS_AUDIT_SIGNING_KEY is wrong"),
+        ("BIZOS_AUDIT_SIGNING_KEY", "", "BIZOS_AUDIT_SIGNING_KEY is wrong"),
+        ("BIZOS_AUDIT_FORMER_PUBLIC_KEYS", "x", "BIZOS_AUDIT_FORMER_PUBLIC_KEYS is wrong"),
+        ("BIZOS_HEADS_PATH", "/proc/none/heads.ndjson", "BIZOS_HEADS_PATH=/proc/none/heads.ndjson cannot be written"),
+    ],
+)
+async def test_a_wrong_setting_ends_the_start_and_names_itself(
+    platform: Platform, name: str, value: str, said: str
+) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "audit_svc", stderr=asyncio.subprocess.PIPE,
+        env=platform.environment | {"BIZOS_HEALTH_PORT": str(free_port()), name: value},
+    )  # fmt: skip
+    _, errors = await asyncio.wait_for(child.communicate(), 60)
+    assert child.returncode == 78
+    assert said in errors.decode()
+    assert "c2hvcnQ=" not in errors.decode()
+
+
+def tells(url: str, text: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return False
+    except urllib.error.HTTPError as error:
+        with error:
+            return text in error.read().decode()
 
 
 @pytest.mark.kill

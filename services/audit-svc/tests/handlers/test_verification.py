@@ -1,10 +1,14 @@
 """Verifying the journal, on memory adapters."""
 
+import asyncio
+from collections.abc import Callable
+
 from audit_svc.adapters.memory import MemoryLedger
 from audit_svc.testing import MemoryAuditService, a_context, a_log, happened
 from bizosaas_events import new_id
 from bizosaas_events.bus.base import decode_result
-from bizosaas_events.messages.audit import JournalVerified, Verified, VerifyJournal
+from bizosaas_events.chain import Link
+from bizosaas_events.messages.audit import JournalVerified, ReadVerification, Verification, Verified, VerifyJournal
 from bizosaas_events.messages.tenant import MemberSignedIn
 
 PLATFORM = a_context("platform", "member:root")
@@ -57,6 +61,43 @@ async def test_a_verification_that_is_delivered_again_is_recorded_once() -> None
     first, second = [decode_result(await service.ask(VerifyJournal(), PLATFORM, id), Verified) for _ in range(2)]
     assert (first.events, first.breaks) == (second.events, second.breaks)
     assert len(await service.store.load(f"journal-{id}")) == 1
+
+
+async def test_it_is_told_how_far_a_verification_is() -> None:
+    service, id = await journalled(), new_id()
+    assert isinstance(service.ledger, MemoryLedger)
+    going, seen = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryLedger):
+        """Stops before its fifth chain, as a long verification seems to."""
+
+        async def links(self, category: str, partition: int, take: Callable[[list[Link]], None]) -> None:
+            if (category, partition) == ("tenant", 0):
+                seen.set()
+                await going.wait()
+            await super().links(category, partition, take)
+
+    slow = Slow()
+    slow.chains, slow._heads = service.ledger.chains, service.ledger._heads
+    service.ledger = slow
+    missing = await service.ask(ReadVerification(id=id), PLATFORM)
+    assert missing.problem is not None
+    assert missing.problem.kind == "not-found"
+
+    verifying = asyncio.create_task(service.ask(VerifyJournal(), PLATFORM, id))
+    await seen.wait()
+
+    async def told() -> Verification:
+        return decode_result(await service.ask(ReadVerification(id=id), PLATFORM), Verification)
+
+    while (progress := await told()).events == 0:
+        await asyncio.sleep(0.05)
+    assert (progress.status, progress.events, progress.of_events) == ("running", 30, 60)
+    assert (progress.partitions, progress.of_partitions, progress.result) == (4, 8, None)
+    going.set()
+    result = decode_result(await verifying, Verified)
+    done = await told()
+    assert (done.status, done.events, done.partitions, done.result) == ("done", 60, 8, result)
 
 
 async def test_only_the_platform_verifies() -> None:

@@ -33,7 +33,7 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
     handlers = bind(
         *commands.HANDLERS, *queries.HANDLERS, *proofs.HANDLERS, store=platform.store, ledger=ledger,
         statements=statements, notary=notary, verifications=PostgresVerifications(platform.pool), key=key,
-        codec=platform.store.codec, now=now,
+        limits=proofs.PageLimits(), codec=platform.store.codec, now=now,
     )  # fmt: skip
     yield Service(
         handlers,

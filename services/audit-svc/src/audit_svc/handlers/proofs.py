@@ -1,5 +1,7 @@
 """What the journal can be checked with from outside: signed heads, hashes, exports; and how far a verification is."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from bizosaas_events import Envelope, StreamNotFoundError, new_id
@@ -25,9 +27,13 @@ from ..domain.ports import Ledger, Statements, Verifications
 from ..domain.verification import VERIFICATION
 
 LARGEST_LOOKUP = 1000
-PAGE_EVENTS = 500
-PAGE_BYTES = 1 << 20
-"""A page ends with the event that makes it larger: it is in memory here, in Redis and in the gateway."""
+
+
+class PageLimits(NamedTuple):
+    """A page ends with the event that reaches one of these: it is in memory here, in Redis and in the gateway."""
+
+    events: int = 500
+    bytes: int = 1 << 20
 
 
 async def read_verification(
@@ -63,7 +69,7 @@ async def read_hashes(command: ReadHashes, envelope: Envelope, *, ledger: Ledger
 
 
 async def export_history(
-    command: ExportHistory, envelope: Envelope, *, ledger: Ledger, key: SigningKey, now: Clock
+    command: ExportHistory, envelope: Envelope, *, ledger: Ledger, key: SigningKey, limits: PageLimits, now: Clock
 ) -> Answer:  # fmt: skip
     """A page of the caller's tenant's events, sealed: nothing is left out between its cursors."""
     for field, moment in (("from", command.since), ("to", command.until)):
@@ -71,13 +77,13 @@ async def export_history(
             raise TimeInvalidError(field)
     after = parse_cursor(command.after, "after") if command.after else None
     tenant = envelope.tenantid
-    found = await ledger.export(tenant, command.since, command.until, after, PAGE_EVENTS + 1)
+    found = await ledger.export(tenant, command.since, command.until, after, limits.events + 1)
     lines: list[bytes] = []
     size = 0
-    for event in found[:PAGE_EVENTS]:
+    for event in found[: limits.events]:
         lines.append(line_of(event, command.format))
         size += len(lines[-1])
-        if size > PAGE_BYTES:
+        if size >= limits.bytes:
             break
     following = cursor_of(found[len(lines) - 1].envelope) if len(found) > len(lines) else ""
     seal = Seal(

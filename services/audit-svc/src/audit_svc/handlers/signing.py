@@ -50,6 +50,8 @@ class Notary:
         self._seconds = seconds
         self._vector = Vector()
         self._problem = ""
+        # One at a time: what is known of the statements changes meanwhile, and the turn takes a connection.
+        self._mine = asyncio.Lock()
 
     @property
     def vector(self) -> Vector:
@@ -80,7 +82,7 @@ class Notary:
 
         Raises StatementError when the statements themselves are not what was signed.
         """
-        async with self._statements.exclusively() as alone:
+        async with self._mine, self._statements.exclusively() as alone:
             await self._catch_up(restore=alone)
             heads = [head for head in await self._ledger.heads() if head.position]
             wanted = positions(self._vector, heads)
@@ -88,14 +90,14 @@ class Notary:
             said, contradictions = judge(self._vector, heads, stands)
             if alone and self._due():
                 await self._state(said)
-        await self._write()
+            await self._write()
         return contradictions
 
     async def reading(self) -> Reading:
         """Everything that was exported, read again and checked. Raises as `sign`."""
-        async with self._statements.exclusively() as alone:
+        async with self._mine, self._statements.exclusively() as alone:
             await self._catch_up(restore=alone)
-        await self._write()
+            await self._write()
         reading, number, digest = Reading(self.verify), self._vector.number, self._vector.digest
 
         def read_all() -> None:
