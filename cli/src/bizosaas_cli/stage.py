@@ -1,6 +1,7 @@
 """Where the story is played: the platform's HTTP API, its counterparts, and what is printed of both."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -17,6 +18,8 @@ from rich.markup import escape
 
 from .client import Client, ProblemError
 from .output import console
+
+_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{6}([0-9a-f]{6})\b")
 
 
 class StoryError(Exception):
@@ -130,14 +133,14 @@ class Stage:
             raise ProblemError(response)
         answer = response.json()
         made = f" {answer['id']}" if response.status_code == 201 and answer.get("id") else ""
-        self.say(method, path, f"{response.status_code} {response.reason_phrase}{made}")
+        self.say(method, path, f"{response.status_code} {response.reason_phrase}{made}", who)
         return answer
 
     def refused(self, who: Client, method: str, path: str, body: Any, status: int) -> dict[str, Any]:
         """Ask for what must be refused, and show how it is."""
         response = who.send(method, path, body, Prefer="wait=10")
         problem: dict[str, Any] = response.json()
-        self.say(method, path, f"{response.status_code} {problem.get('type')}: {problem.get('detail')}")
+        self.say(method, path, f"{response.status_code} {problem.get('type')}: {problem.get('detail')}", who)
         self.expect(response.status_code == status, f"it is refused with {status}", response.text)
         return problem
 
@@ -161,12 +164,14 @@ class Stage:
             raise StoryError(f"expected: {what}; got {evidence}")
         console.print(f"   [green]✓[/green] {escape(what)}", highlight=False)
 
-    def say(self, method: str, path: str, answer: str) -> None:
-        line = f"   {method:7} {escape(path)}  [cyan]{escape(answer)}[/cyan]"
+    def say(self, method: str, path: str, answer: str, who: Client | None = None) -> None:
+        """Show what was asked, by whom, and what came of it."""
+        name = next((name for name, client in self.people.items() if client is who), "")
+        line = f"   {name:6}{method:7} {escape(brief(path))}  [cyan]{escape(brief(answer))}[/cyan]"
         console.print(line, soft_wrap=True, highlight=False)
 
     def note(self, text: str) -> None:
-        console.print(f"   [dim]{escape(text)}[/dim]", soft_wrap=True, highlight=False)
+        console.print(f"   [dim]{escape(brief(text))}[/dim]", soft_wrap=True, highlight=False)
 
     def tell_events(self) -> None:
         """The events that have come since the last step."""
@@ -198,6 +203,11 @@ class Stage:
     def is_public(self, id: str) -> bool:
         """Whether somebody who is not signed in can read it at its address."""
         return httpx.get(self.post(id)["link"], timeout=20, follow_redirects=False).status_code == 200
+
+
+def brief(text: str) -> str:
+    """Ids by their last six characters: those made at the same time begin alike, and whole ones hide the rest."""
+    return _ID.sub(r"…\1", text)
 
 
 @contextmanager

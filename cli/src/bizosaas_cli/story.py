@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import msgspec
 
 from .client import Client
 from .output import console
@@ -33,12 +34,16 @@ class Story(Stage):
         steps: list[Callable[[], None]] = [
             self.sign_up, self.connect, self.write, self.publish, self.crash, self.audit,
         ]  # fmt: skip
+        console.print(
+            "\nEach line says who asks what, and the answer; ✓ what was checked; · an event that came of it. "
+            "Of an id the last six characters are shown.", soft_wrap=True,
+        )  # fmt: skip
         for number, step in enumerate(steps, start=1):
             began = time.monotonic()
             console.print(f"\n[bold]{number}. {step.__doc__}[/bold]", soft_wrap=True, highlight=False)
             step()
             self.tell_events()
-            self.note(f"{time.monotonic() - began:.2f} s")
+            self.note(f"took {time.monotonic() - began:.2f} s")
 
     def sign_up(self) -> None:
         """A platform admin creates the tenant acme; a tenant user may not add a connection."""
@@ -106,7 +111,8 @@ class Story(Stage):
             return next((approval for approval in found if approval["workflow_id"] == workflow), None)
 
         approval = self.until(pending, "the pending approval")
-        self.say("GET", "/v1/approvals?status=pending", f"{approval['operation']} {approval['arguments']}")
+        arguments = msgspec.json.encode(approval["arguments"]).decode()
+        self.say("GET", "/v1/approvals?status=pending", f"{approval['operation']} {arguments}", ada)
         self.expect(approval["arguments"] == {"id": self.content}, "the exact arguments are shown", approval)
         self.expect(not self.is_public(self.content), "the post is not public yet", self.content)
         path = f"/v1/approvals/{approval['id']}/decision"
@@ -131,7 +137,7 @@ class Story(Stage):
 
         with paused(self.world.blog.pid):
             sent = ada.send("POST", calls, body)
-            self.say("POST", calls, f"{sent.status_code} {sent.reason_phrase}")
+            self.say("POST", calls, f"{sent.status_code} {sent.reason_phrase}", ada)
             self.expect(sent.status_code == 202, "the command is accepted", sent.text)
             self.until(lambda: reached("started"), "the call in flight")
             self.world.kill_connector_svc()
