@@ -8,7 +8,7 @@ import httpx
 import typer
 from rich.markup import escape
 
-from bizosaas_sandbox.servers.base import ServerError
+from bizosaas_sandbox.servers.base import ServerError, UnavailableError
 from bizosaas_sandbox.servers.oidc import OidcProvider
 from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.wordpress import start_wordpress
@@ -51,9 +51,10 @@ def register(app: typer.Typer) -> None:
         machine = Machine(data, say, port=port, temporal_ui_port=temporal_port, extra=vendor_settings(vendor))
         held = False
         try:
+            counterparts.append(started(vendor))  # first: without it there is no story to start the platform for
             with machine:
                 wordpress = start_wordpress(data.absolute(), say=say)
-                counterparts += [wordpress, vendor.start()]
+                counterparts.append(wordpress)
                 held = play(
                     Story(World(machine.url, machine.keys, wordpress, vendor, machine.services["connector-svc"].kill))
                 )
@@ -71,6 +72,17 @@ def register(app: typer.Typer) -> None:
                 counterpart.stop()
         say("stopped")
         raise typer.Exit(0 if held else 1)
+
+
+def started(vendor: OidcProvider) -> OidcProvider:
+    """The OAuth vendor, or one sentence why there is none: nothing takes its place."""
+    try:
+        return vendor.start()
+    except UnavailableError as error:
+        fail(
+            f"The demo's OAuth vendor, {vendor.name}, cannot be had: {error.reason}. It is fetched from npm once: let "
+            "npm reach a registry (npm_config_registry names one), or run the platform alone with `bizos up`."
+        )
 
 
 def vendor_settings(vendor: OidcProvider) -> dict[str, str]:
