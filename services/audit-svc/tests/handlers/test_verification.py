@@ -80,9 +80,10 @@ async def test_it_is_told_how_far_a_verification_is() -> None:
     slow = Slow()
     slow.chains, slow._heads = service.ledger.chains, service.ledger._heads
     service.ledger = slow
-    missing = await service.ask(ReadVerification(id=id), PLATFORM)
-    assert missing.problem is not None
-    assert missing.problem.kind == "not-found"
+    for unknown in (id, "none", ""):
+        missing = await service.ask(ReadVerification(id=unknown), PLATFORM)
+        assert missing.problem is not None
+        assert missing.problem.kind == "not-found"
 
     verifying = asyncio.create_task(service.ask(VerifyJournal(), PLATFORM, id))
     await seen.wait()

@@ -80,6 +80,8 @@ class Services:
     """Services that do not answer, as if they were down."""
     seen: list[tuple[Envelope, Command]] = field(default_factory=list)
     accounts: dict[str, tuple[tenant.AddMember, str]] = field(default_factory=dict)
+    export_pages: int = 1
+    export_padding: int = 0
     _versions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _positions: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     _owners: dict[str, str] = field(default_factory=dict)
@@ -302,6 +304,33 @@ async def _verify(services: Services, command: audit.VerifyJournal, context: Con
     return Answer(None, audit.Verified(events=3, partitions=1, duration_ms=1))
 
 
+async def _verification(services: Services, command: audit.ReadVerification, context: Context) -> Answer:
+    if command.id != "known":
+        raise StreamNotFoundError(f"journal-{command.id}")
+    told = audit.Verification(id="known", status="running", events=1, of_events=3, partitions=0, of_partitions=1)
+    return Answer(None, told)
+
+
+async def _heads(services: Services, command: audit.ReadHeads, context: Context) -> Answer:
+    head = audit.ChainHead(category="tenant", partition=1, position=7, hash="00")
+    return Answer(None, audit.SignedHeads(number=2, time=command.at, heads=[head]))
+
+
+async def _hashes(services: Services, command: audit.ReadHashes, context: Context) -> Answer:
+    return Answer(None, audit.Hashes(hashes=[f"{p.category}{p.partition}{p.position}" for p in command.positions]))
+
+
+async def _export(services: Services, command: audit.ExportHistory, context: Context) -> Answer:
+    """Pages of two lines each, byte for byte odd; `services.export_pages` says how many there are, below 0: refused."""
+    if services.export_pages < 0:
+        raise _RefusalError(Kind.UNAVAILABLE, "away")
+    number = int(command.after or "1")
+    lines = [b'{"tenant" :"%s","line":%d.%d}' % (context.tenant.encode(), number, n) for n in (1, 2)]
+    pad = b'{"%s":"%s"}' % (command.format.encode(), b"x" * services.export_padding)
+    following = str(number + 1) if number < services.export_pages else ""
+    return Answer(None, audit.ExportPage(lines=[*map(msgspec.Raw, lines), msgspec.Raw(pad)], next=following))
+
+
 async def _catalogue(services: Services, command: connector.ListConnectors, context: Context) -> Answer:
     return Answer(None, connector.ConnectorCatalogue(connectors=[]))
 
@@ -324,6 +353,10 @@ _HANDLERS: dict[type[Command], Callable[[Services, Any, Context], Awaitable[Answ
     audit.ReadHistory: _history,
     audit.ReadStateAt: _state_at,
     audit.VerifyJournal: _verify,
+    audit.ReadVerification: _verification,
+    audit.ReadHeads: _heads,
+    audit.ReadHashes: _hashes,
+    audit.ExportHistory: _export,
 }
 
 

@@ -1,6 +1,7 @@
 """What the journal can be checked with from outside: signed heads, hashes, exports; and how far a verification is."""
 
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -40,7 +41,10 @@ async def read_verification(
     command: ReadVerification, envelope: Envelope, *, verifications: Verifications
 ) -> Answer:  # fmt: skip
     """How far it is. StreamNotFoundError: it has not begun, or was forgotten after a month."""
-    found = await verifications.find(command.id)
+    try:
+        found = await verifications.find(str(UUID(command.id)))
+    except ValueError:  # no id at all
+        found = None
     if found is None:
         raise StreamNotFoundError(VERIFICATION.stream(command.id[:100]))
     return Answer(None, found)
