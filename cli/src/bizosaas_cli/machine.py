@@ -30,6 +30,9 @@ SERVICES = ("tenant-svc", "connector-svc", "secret-svc", "agent-svc", "workflow-
 PUBLIC_KEYS = {"gateway": SEALED_TO, "connector-svc": ("secret-svc",)}
 """Which service seals to which."""
 
+PRIVATE = ("redis", "temporal", "services")
+"""Folders with what people wrote and vendors answered. PostgreSQL closes its own, which another user may have to reach."""
+
 Say = Callable[[str], None]
 
 
@@ -168,6 +171,9 @@ class Machine:
                 raise AlreadyRunningError(f"Port {port} is in use by another program: choose another with {option}.")
 
     def _start_servers(self) -> None:
+        for folder in PRIVATE:
+            (self.data / folder).mkdir(exist_ok=True)
+            (self.data / folder).chmod(0o700)
         self.keys = self._readable(self.data / "keys.env", load_or_make)
         postgres = Postgres(self.data / "postgres", say=self.say, settings={"max_connections": "200"})
         redis = Redis(self.data / "redis", say=self.say)
