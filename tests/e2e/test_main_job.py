@@ -65,7 +65,7 @@ async def credentials(platform: Platform) -> dict[str, str]:
         "member's password": PASSWORD,
         "admin's password": keys["BIZOS_ADMIN_PASSWORD"],
         "OAuth client secret": platform.vendor.client_secret,
-        **{name: value for name, value in keys.items() if name.endswith(("SEALING_KEY", "MASTER_KEY"))},
+        **{name: value for name, value in keys.items() if name.endswith(("SEALING_KEY", "SIGNING_KEY", "MASTER_KEY"))},
     }
 
 
