@@ -23,9 +23,10 @@ from .up import (
     PortOption,
     TemporalPortOption,
     addresses,
+    at_interrupt,
     interrupt_at_sigterm,
     say,
-    wait_for_interrupt,
+    wait_for,
 )
 
 
@@ -59,9 +60,10 @@ def register(app: typer.Typer) -> None:
                     Story(World(machine.url, machine.keys, wordpress, vendor, machine.services["connector-svc"].kill))
                 )
                 if not once:
+                    stop = at_interrupt()
                     addresses(machine)
                     console.print(f"  WordPress      {wordpress.url}\n\nThe platform stays up; Ctrl-C stops all of it.")
-                    wait_for_interrupt()
+                    wait_for(stop)
                 say("draining and stopping")
         except (CannotStartError, ServerError) as error:
             fail(str(error))

@@ -33,11 +33,16 @@ def interrupt_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def wait_for_interrupt() -> None:
-    """Return at Ctrl-C or SIGTERM."""
+def at_interrupt() -> threading.Event:
+    """From now on Ctrl-C and SIGTERM set this, and do nothing else."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def wait_for(stop: threading.Event) -> None:
+    """Return when it is set."""
     while not stop.wait(0.5):
         pass
 
@@ -62,9 +67,10 @@ def register(app: typer.Typer) -> None:
         machine = Machine(data, say, port=port, temporal_ui_port=temporal_port)
         try:
             with machine:
+                stop = at_interrupt()
                 addresses(machine)
                 console.print("Ctrl-C stops all of it.")
-                wait_for_interrupt()
+                wait_for(stop)
                 say("draining and stopping")
         except (CannotStartError, ServerError) as error:
             fail(str(error))
