@@ -18,7 +18,7 @@ help:  ## Print this list.
 
 .PHONY: demo
 demo: install  ## Start the whole platform here and play its main job step by step; ONCE=1 stops by itself.
-	$(BIN)/bizos demo $(if $(ONCE),--once)
+	$(BIN)/bizos demo $(if $(ONCE),--once) $(ARGS)
 
 .PHONY: test
 test: install  ## Run every test against real servers.
@@ -74,7 +74,7 @@ lock: install  ## Renew requirements.lock: exact pins with hashes, and no host i
 
 .PHONY: up
 up: install  ## Run the platform on this machine until Ctrl-C.
-	$(BIN)/bizos up
+	$(BIN)/bizos up $(ARGS)
 
 .PHONY: env
 env: install  ## Write .env for docker compose, with fresh secrets.
