@@ -24,7 +24,7 @@ from bizosaas_ports.workflow import Origin, Verdict, WorkflowUnavailableError
 
 from .payloads import DATA_CONVERTER
 
-CALL_SECONDS = 3.0
+CALL_SECONDS = 10.0
 HEALTH_SECONDS = 1.5
 LONGEST_PAUSE = 5.0
 DRAIN = timedelta(seconds=10)
