@@ -37,7 +37,7 @@ select category, part, coalesce(head.position, 0) as position, head.hash
 from chain full join chain_head head using (category, part) order by category, part
 """
 
-_LINKS = f"""select {columns("subject", *MIRRORED)} from entry
+_LINKS = f"""select {columns("subject", MIRRORED)} from entry
              where category = $1 and part = $2 and position > 0 order by position"""
 _HASHES = """select hash from unnest($1::text[], $2::int[], $3::bigint[]) with ordinality
                  as wanted (category, part, position, n)
@@ -101,7 +101,7 @@ class PostgresLedger:
 
     async def links(self, category: str, partition: int, take: Callable[[list[Link]], None]) -> None:
         async with self._pool.acquire() as connection:
-            await read_links(connection, _LINKS, category, partition, take=take, mirrored=tuple(MIRRORED.values()))
+            await read_links(connection, _LINKS, category, partition, take=take)
 
     async def hashes(self, positions: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
         wanted = [list(column) for column in zip(*positions, strict=True)] or [[], [], []]
