@@ -147,7 +147,8 @@ def test_logs_are_json_and_without_errors(platform: Platform, played: Story) -> 
     records = [json.loads(line) for line in lines if line.startswith("{")]
 
     assert len(records) == len([line for line in lines if line.strip()]), "every line is one JSON object"
-    assert [r for r in records if r["level"] in ("error", "critical")] == []
+    provoked = "the signed heads contradict the journal, or cannot be kept"  # by test_audit.py, on purpose
+    assert [r for r in records if r["level"] in ("error", "critical") and r["event"] != provoked] == []
 
 
 async def test_one_trace_leads_from_the_request_to_what_it_caused(platform: Platform, played: Story) -> None:
