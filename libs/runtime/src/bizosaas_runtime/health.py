@@ -2,11 +2,16 @@
 
 import contextlib
 import json
+import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+PORT_TAKEN = 75
+"""The exit code for a port that something else listens on: EX_TEMPFAIL of sysexits.h."""
 
 Check = Callable[[], Awaitable[str] | str]
 """Says what is wrong, in one sentence; empty: nothing."""
@@ -62,3 +67,18 @@ class HealthServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def require_free(name: str, host: str, port: int) -> None:
+    """End the process with one sentence when the port is taken; the servers themselves would not say what to do."""
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            print(
+                f"{name}: {host}:{port} cannot be listened on ({error.strerror}). "
+                "Stop what uses it, or choose another port.",
+                file=sys.stderr,
+            )
+            raise SystemExit(PORT_TAKEN) from error

@@ -29,7 +29,7 @@ from bizosaas_events.store.postgres import PostgresEventStore
 
 from . import logging, telemetry
 from .commands import CommandHost
-from .health import Check, Health, HealthServer
+from .health import Check, Health, HealthServer, require_free
 from .settings import WRONG_SETTING, ServiceSettings, WrongSettingError, instance_name, load
 
 RELAYED = Gauge("bizos_relay_events_sent", "Events this process has relayed.", ["category"])
@@ -76,10 +76,11 @@ Bootstrap = Callable[[Platform[S]], contextlib.AbstractAsyncContextManager[Servi
 def run(name: str, settings: type[S], bootstrap: Bootstrap[S], migrations: ModuleType | None = None) -> None:
     """Run the service `name` (`tenant` for tenant-svc) until SIGTERM or SIGINT; then drain and return.
 
-    Waits for a database or a Redis that is away; a missing or wrong setting
-    ends the process at once, naming itself.
+    Waits for a database or a Redis that is away; a missing or wrong setting, or
+    a port that is taken, ends the process at once and says so.
     """
     loaded = load(settings)
+    require_free("BIZOS_HEALTH_PORT", loaded.host, loaded.health_port)
     logging.configure(f"{name}-svc", loaded.log_level)
     provider = telemetry.configure(f"{name}-svc", loaded.otel_exporter_otlp_endpoint)
     try:

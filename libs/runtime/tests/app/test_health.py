@@ -1,8 +1,11 @@
 """Alive is who answers; ready is who has nothing to complain about."""
 
 import json
+import socket
 
-from bizosaas_runtime.health import Health
+import pytest
+
+from bizosaas_runtime.health import PORT_TAKEN, Health, require_free
 
 
 async def test_a_process_is_ready_when_no_check_complains() -> None:
@@ -28,3 +31,13 @@ async def test_metrics_are_those_of_prometheus_and_other_paths_are_unknown() -> 
     assert (status, content_type.partition(";")[0]) == (200, "text/plain")
     assert b"bizos_" in body or b"python_info" in body
     assert (await Health().answer("/other"))[0] == 404
+
+
+def test_a_port_that_is_taken_ends_the_process_with_the_setting_that_names_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as ended:
+        require_free("BIZOS_HEALTH_PORT", "127.0.0.1", taken.getsockname()[1])
+
+    assert ended.value.code == PORT_TAKEN
+    assert capsys.readouterr().err.startswith("BIZOS_HEALTH_PORT: 127.0.0.1:")

@@ -1,10 +1,7 @@
 """The gateway's process: serves at once, works as soon as its database and Redis are there, and drains on SIGTERM."""
 
 import asyncio
-import contextlib
 import signal
-import socket
-import sys
 
 import structlog
 import uvloop
@@ -13,7 +10,7 @@ from granian.server.embed import Server
 
 from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_runtime import logging, telemetry
-from bizosaas_runtime.health import Health
+from bizosaas_runtime.health import Health, require_free
 from bizosaas_runtime.settings import load
 from bizosaas_runtime.worker import APPLIED, FAILING, HELD, open_platform
 
@@ -25,7 +22,6 @@ from .settings import Settings
 
 SENDERS_REMEMBERED_SECONDS = 3600
 """For so long a command that nobody has handled is known to be pending, and whose it is."""
-EXIT_PORT_TAKEN = 75
 BACKLOG = 1024
 CONNECTIONS = 16_384
 """Each open event stream is one; granian's own limit would be the backlog."""
@@ -38,7 +34,7 @@ def run() -> None:
     settings = load(Settings)
     logging.configure("gateway", settings.log_level)
     provider = telemetry.configure("gateway", settings.otel_exporter_otlp_endpoint)
-    _require_free(settings.host, settings.http_port)
+    require_free("BIZOS_HTTP_PORT", settings.host, settings.http_port)
     try:
         uvloop.run(serve(settings))
     finally:
@@ -106,18 +102,3 @@ def _stopped_by_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
-
-
-def _require_free(host: str, port: int) -> None:
-    """End the process with one sentence when the port is taken: the server itself would not say."""
-    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            print(
-                f"BIZOS_HTTP_PORT: {host}:{port} cannot be listened on ({error.strerror}). "
-                "Stop what uses it, or choose another port.",
-                file=sys.stderr,
-            )
-            raise SystemExit(EXIT_PORT_TAKEN) from error
