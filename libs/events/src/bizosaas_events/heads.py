@@ -132,6 +132,15 @@ class Vector:
         self.digest = FIRST
         self.heads: dict[Chain, Held] = {}
 
+    @classmethod
+    def before(cls, line: Line) -> "Vector":
+        """What a statement that names all heads can be applied to, without those before it."""
+        if not line.statement.whole:
+            raise ValueError(f"statement {line.statement.number} does not name all heads")
+        vector = cls()
+        vector.number, vector.digest = line.statement.number - 1, line.statement.previous
+        return vector
+
     def apply(self, line: Line) -> None:
         """Go on by one statement."""
         said = line.statement

@@ -74,6 +74,20 @@ def test_only_the_heads_that_moved_are_named_again_but_now_and_then_all() -> Non
     assert [each.number for each in said if each.whole] == [1, WHOLE_EVERY + 1]
 
 
+def test_the_heads_are_known_from_the_last_statement_that_names_all_of_them_on() -> None:
+    lines = [read(line) for line in an_export(WHOLE_EVERY + 3)]
+    known, vector = Vector(), Vector.before(lines[WHOLE_EVERY])
+    for line in lines:
+        known.apply(line)
+    for line in lines[WHOLE_EVERY:]:
+        assert line.statement.previous == vector.digest
+        vector.apply(line)
+    assert (vector.number, vector.digest) == (known.number, known.digest)
+    assert {c: h.hash for c, h in vector.heads.items()} == {c: h.hash for c, h in known.heads.items()}
+    with pytest.raises(ValueError, match="statement 2 does not name all heads"):
+        Vector.before(lines[1])
+
+
 @pytest.mark.parametrize("n", range(COUNT))
 def test_a_changed_line_is_found(n: int) -> None:
     changed = LINES[n].replace(str(10 * (n + 1)).encode(), b"77", 1)

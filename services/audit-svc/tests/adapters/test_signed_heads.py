@@ -21,7 +21,7 @@ from audit_svc.handlers.signing import StatementError
 from audit_svc.testing import BEGIN, KEY, MemoryAuditService, a_context, a_log, happened
 from bizosaas_events.bus.base import decode_result
 from bizosaas_events.chain import GENESIS
-from bizosaas_events.heads import read
+from bizosaas_events.heads import WHOLE_EVERY, read
 from bizosaas_events.messages.audit import ReadHeads, SignedHeads, Verified, VerifyJournal
 from bizosaas_events.messages.tenant import MemberSignedIn
 from bizosaas_events.store.memory import MemoryEventStore
@@ -307,6 +307,39 @@ async def test_two_processes_make_one_row_of_statements(life: Life, tmp_path: Pa
     await asyncio.gather(*(notary.sign() for notary in (first, second) for _ in range(5)))
     reading = await second.reading()
     assert (reading.breaks, reading.number) == ([], (await first.reading()).number)
+
+
+async def test_a_process_begins_with_the_last_statement_that_names_all_heads(pool: Any, life: Life) -> None:
+    """What was said long ago it need not read again each time it starts."""
+    for _ in range(WHOLE_EVERY - 2):
+        life.minute += 1
+        await life.service.notary.sign()
+    asked: list[int] = []
+
+    class Watched(PostgresStatements):
+        async def after(self, number: int, limit: int) -> list[bytes]:
+            asked.append(number)
+            return await super().after(number, limit)
+
+    life.service.statements = Watched(pool)
+    again = life.service.a_notary()
+    life.minute += 1
+    assert await again.sign() == []
+    assert min(asked) > WHOLE_EVERY
+    assert again.vector.number == WHOLE_EVERY + 3
+    assert {c: h[:2] for c, h in again.vector.heads.items()} == {
+        c: h[:2] for c, h in life.service.notary.vector.heads.items()
+    }
+    assert (await again.reading()).breaks == []
+
+
+async def test_what_came_last_is_signed_before_a_process_ends(life: Life) -> None:
+    life.service.notary._seconds = 600
+    await happened(life.logs["tenant"], "member-1", MemberSignedIn(member_id="x"), context=a_context(minute=9))
+    await life.service.journal_log(life.logs["tenant"])
+    await life.service.notary.close()
+    assert sum(held.position for held in life.service.notary.vector.heads.values()) == 129
+    assert len(exported(life.service)) == 5
 
 
 async def test_a_process_that_was_not_due_leaves_it_to_the_other(life: Life) -> None:

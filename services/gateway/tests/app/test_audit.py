@@ -115,6 +115,25 @@ async def test_a_client_that_leaves_stops_its_export(world: World) -> None:
     assert len(world.services.commands(ExportHistory)) <= before + 1
 
 
+async def test_a_client_that_reads_slowly_is_not_read_ahead_of(world: World) -> None:
+    ada = await world.admin()
+    world.services.export_pages, world.services.export_padding = 10**6, 100_000
+    host, port = world.http.base_url.host, world.http.base_url.port
+    _, writer = await asyncio.open_connection(host, port, limit=1000)
+    writer.write(
+        f"GET /v1/audit/export HTTP/1.1\r\nHost: {host}\r\nAuthorization: {ada.headers['Authorization']}\r\n\r\n".encode()
+    )  # and never reads
+
+    async def stands() -> bool:
+        before = len(world.services.commands(ExportHistory))
+        await asyncio.sleep(0.5)
+        return 0 < before == len(world.services.commands(ExportHistory))
+
+    await until(stands, 20)
+    assert len(world.services.commands(ExportHistory)) < 200, "as much as sockets and the server hold"
+    writer.close()
+
+
 async def test_how_far_a_verification_is(world: World) -> None:
     petra = await world.root()
     told = (await petra.get("/v1/audit/verifications/known")).json()

@@ -112,9 +112,9 @@ class MemoryStatements:
             raise ValueError(f"statement {line.statement.number} was signed already")
         self.kept.append(raw)
 
-    async def at(self, moment: datetime) -> list[bytes]:
+    async def at(self, moment: datetime | None = None) -> list[bytes]:
         said = [(read(raw).statement, raw) for raw in self.kept]
-        told = [(statement, raw) for statement, raw in said if statement.time <= moment]
+        told = [(statement, raw) for statement, raw in said if moment is None or statement.time <= moment]
         whole = max((n for n, (statement, _) in enumerate(told) if statement.whole), default=0)
         return [raw for _, raw in told[whole:]]
 

@@ -14,8 +14,10 @@ LOCK = 0x68656164
 
 _AFTER = "select line from signed_heads where number > $1 order by number limit $2"
 _ADD = "insert into signed_heads (number, at, whole, line) values ($1, $2, $3, $4)"
-_AT = """select line from signed_heads where number <= (select max(number) from signed_heads where at <= $1)
-         and number >= (select max(number) from signed_heads where at <= $1 and whole) order by number"""
+_AT = """select line from signed_heads
+         where number <= (select max(number) from signed_heads where at <= coalesce($1::timestamptz, 'infinity'))
+         and number >= (select max(number) from signed_heads where at <= coalesce($1::timestamptz, 'infinity') and whole)
+         order by number"""
 
 
 class PostgresStatements:
@@ -39,5 +41,5 @@ class PostgresStatements:
         except asyncpg.UniqueViolationError as error:
             raise ValueError(f"statement {said.number} was signed already") from error
 
-    async def at(self, moment: datetime) -> list[bytes]:
+    async def at(self, moment: datetime | None = None) -> list[bytes]:
         return [row["line"] for row in await self._pool.fetch(_AT, moment)]

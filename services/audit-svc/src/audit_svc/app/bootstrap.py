@@ -41,6 +41,7 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
         tasks=(notary.run,),
         checks={"heads": notary.problem},
     )
+    await notary.close()
 
 
 async def _export(settings: Settings) -> HeadsFile:

@@ -86,8 +86,8 @@ class Statements(Protocol):
     async def add(self, line: Line, raw: bytes) -> None:
         """Keep the next statement, and the line it was signed in. Raises ValueError when it is not the next one."""
 
-    async def at(self, moment: datetime) -> list[bytes]:
-        """The statements that tell all heads at a moment: from the last whole one before it on."""
+    async def at(self, moment: datetime | None = None) -> list[bytes]:
+        """The statements that tell all heads at a moment, or now: from the last whole one before it on."""
 
 
 class Export(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
@@ -15,6 +16,7 @@ from ..domain.ports import Export, Ledger, Statements
 from ..domain.signing import judge, positions
 
 BATCH = 500
+CLOSE_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -66,6 +68,12 @@ class Notary:
         """Whether one of our keys signed this."""
         return any(signed_by(key, message, signature) for key in self._keys)
 
+    async def close(self) -> None:
+        """Sign what came since the last time: it may be long until somebody signs again. Outages are left as they are."""
+        with contextlib.suppress(StatementError, TimeoutError, *OUTAGES):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.sign(due=True)
+
     async def run(self) -> None:
         """Sign until cancelled."""
         while True:
@@ -77,8 +85,10 @@ class Notary:
                 self._note([f"the heads are not signed for now: {error}"])
             await asyncio.sleep(self._seconds)
 
-    async def sign(self) -> list[str]:
+    async def sign(self, *, due: bool = False) -> list[str]:
         """Sign the heads of now, unless another process just did, and export. Returns what contradicts.
+
+        `due`: sign in any case.
 
         Raises StatementError when the statements themselves are not what was signed.
         """
@@ -88,7 +98,7 @@ class Notary:
             wanted = positions(self._vector, heads)
             stands = dict(zip(wanted, await self._ledger.hashes(wanted), strict=True))
             said, contradictions = judge(self._vector, heads, stands)
-            if alone and self._due():
+            if alone and (due or self._due()):
                 await self._state(said)
             await self._write()
         return contradictions
@@ -142,14 +152,19 @@ class Notary:
     async def _read_on(self) -> None:
         number = self._vector.number
         # One's own last one is read again: if it is gone, the database was set back.
-        found = await self._statements.after(max(number - 1, 0), BATCH)
-        if number and (not found or _digest(found.pop(0)) != self._vector.digest):
-            self._vector = Vector()
-            found = await self._statements.after(0, BATCH)
+        found = await self._statements.after(max(number - 1, 0), BATCH) if number else []
+        if not found or _digest(found.pop(0)) != self._vector.digest:
+            found = await self._begin()
         while found:
             for raw in found:
                 self._vector.apply(self._following(raw, "the database"))
             found = await self._statements.after(self._vector.number, BATCH)
+
+    async def _begin(self) -> list[bytes]:
+        """Begin with the last statement that names all heads: what was said before it, a verification reads."""
+        found = await self._statements.at()
+        self._vector = Vector.before(read(found[0])) if found and _digest(found[0]) else Vector()
+        return found
 
     def _following(self, raw: bytes, where: str) -> Line:
         """The line, if it is signed and follows the last one. Raises StatementError."""
