@@ -27,7 +27,7 @@ from measuring import Bar, Measure, interleave, servers, table
 from bizosaas_events.envelope import new_id
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.migrating import migrate
-from bizosaas_events.store.postgres import PostgresEventStore
+from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 from bizosaas_events.testing.account import CODEC, Deposited, a_context
 
 PLAIN = """
@@ -111,7 +111,7 @@ async def main(rounds: int, appends: int, fsync: bool) -> None:
     async with servers(fsync=fsync) as started:
         url, other = started.database("log"), started.database("other")
         migrate(url)
-        async with asyncpg.create_pool(url, min_size=8, max_size=8) as pool:
+        async with open_pool(url, min_size=8, max_size=8) as pool:
             await pool.execute(PLAIN)
             store = PostgresEventStore(pool, CODEC, category="account", source="account-svc", partitions=64)
             variants: dict[str, Measure] = {}

@@ -32,7 +32,7 @@ from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.migrating import migrate
-from bizosaas_events.store.postgres import PostgresEventStore
+from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 from bizosaas_events.testing.account import CODEC, Deposit, Deposited, a_context
 from bizosaas_events.testing.waiting import until
 from bizosaas_runtime.commands import CommandHost
@@ -219,7 +219,7 @@ async def main(rounds: int, messages: int) -> None:
         url = started.database("log")
         migrate(url)
         redis = Redis.from_url(started.redis.url)
-        async with asyncpg.create_pool(url, min_size=8, max_size=16) as pool:
+        async with open_pool(url, min_size=8, max_size=16) as pool:
             await pool.execute("create table balance (stream text primary key, cents bigint not null)")
             bench = Bench(pool, redis, started.redis.url, messages)
             for n in range(200):

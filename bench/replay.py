@@ -25,7 +25,7 @@ from bizosaas_events.chain import GENESIS, verify
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.links import verify_partition
 from bizosaas_events.store.migrating import migrate
-from bizosaas_events.store.postgres import PostgresEventStore, verify_log
+from bizosaas_events.store.postgres import PostgresEventStore, open_pool, verify_log
 from bizosaas_events.store.replaying import replay
 from bizosaas_events.testing.account import CODEC, Deposited, a_context
 
@@ -120,7 +120,7 @@ async def main(rounds: int, events: int) -> None:
     async with servers() as started:
         url = started.database("log")
         migrate(url)
-        async with asyncpg.create_pool(url, min_size=2, max_size=4) as pool:
+        async with open_pool(url, min_size=2, max_size=4) as pool:
             store = PostgresEventStore(pool, CODEC, category="account", source="account-svc", partitions=PARTITIONS)
             await fill(store, events)
             application = await asyncio.to_thread(fill_eventsourcing, started.database("other"), events)

@@ -10,7 +10,7 @@ from bizosaas_events.envelope import Message, new_id
 from bizosaas_events.store.base import EventStore, Write
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_events.store.migrating import migrate
-from bizosaas_events.store.postgres import PostgresEventStore, verify_log
+from bizosaas_events.store.postgres import PostgresEventStore, open_pool, verify_log
 from bizosaas_events.store.replaying import replay
 from bizosaas_events.testing.account import CODEC, Deposited, a_context
 from bizosaas_events.testing.store import EventStoreSuite
@@ -30,7 +30,7 @@ def log_url(database_template: Callable[[str, Callable[[str], object]], str], ne
 class TestPostgresEventStore(EventStoreSuite):
     @pytest.fixture
     async def pool(self, log_url: str) -> "AsyncIterator[asyncpg.Pool]":
-        async with asyncpg.create_pool(log_url, min_size=1, max_size=8) as pool:
+        async with open_pool(log_url, min_size=1, max_size=8) as pool:
             yield pool
 
     @pytest.fixture
@@ -72,6 +72,13 @@ class TestPostgresEventStore(EventStoreSuite):
         assert not store.appended.is_set()
         await store.append([Write("account-1", 0, [Deposited(cents=1)])], a_context())
         assert store.appended.is_set()
+
+
+async def test_a_connection_handed_back_in_a_transaction_is_rolled_back(log_url: str) -> None:
+    async with open_pool(log_url, min_size=1, max_size=1) as pool:
+        async with pool.acquire() as connection:
+            await connection.execute("begin; insert into inbox (consumer, id) values ('a', gen_random_uuid())")
+        assert await pool.fetchval("select count(*) from inbox") == 0
 
 
 async def test_migrating_again_changes_nothing(log_url: str) -> None:
