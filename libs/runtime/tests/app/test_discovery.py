@@ -23,7 +23,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
     """A package with these modules, each with its lines."""
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules["plugin_of_this_test"] = module = ModuleType("plugin_of_this_test")
-    module.Plugin = Plugin  # type: ignore[attr-defined]
+    module.Plugin = Plugin  # type: ignore[attr-defined]  # a module made for this test
 
     def make(**modules: str) -> ModuleType:
         name = f"plugins_{abs(hash(request.node.nodeid))}"

@@ -22,7 +22,7 @@ def wanted() -> bool:
     if os.environ.get(WANTED) != "1":
         return False
     import docker  # type: ignore[import-untyped]  # it ships no types
-    from docker.errors import DockerException  # type: ignore[import-untyped]
+    from docker.errors import DockerException  # type: ignore[import-untyped]  # as above
 
     try:
         client = docker.from_env(timeout=5)

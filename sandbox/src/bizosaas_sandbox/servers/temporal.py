@@ -44,10 +44,6 @@ class Temporal(ProcessServer):
         """The address as Temporal's clients take it: host and port, no scheme."""
         return f"127.0.0.1:{self.port}"
 
-    @property
-    def ui_url(self) -> str | None:
-        return f"http://127.0.0.1:{self.ui_port}" if self.ui_port else None
-
     def command(self) -> list[str | Path]:
         self._http_port = free_port()
         page: list[str] = ["--headless"]

@@ -17,6 +17,7 @@ from bizosaas_events.messages.connector import (
     ConnectorCatalogue,
     Disconnect,
     ListConnectors,
+    ReceiveWebhook,
     RenameConnection,
 )
 from bizosaas_ports.connector import ProviderDownError
@@ -246,3 +247,16 @@ async def test_what_can_be_connected_is_told_with_its_fields(service: MemoryConn
     told = await service.get(ListConnectors(), ConnectorCatalogue, a_context(role="tenant_user"))
 
     assert [connector.key for connector in told.connectors] == ["paper", "tower"]
+
+
+async def test_a_webhook_is_refused_where_the_connector_declares_none(service: MemoryConnectorService) -> None:
+    await service.connected()
+    webhook = ReceiveWebhook(connection_id=CONNECTION, headers={}, body=b"{}")
+
+    problem = (await service.ask(webhook)).problem
+    elsewhere = (await service.ask(webhook, a_context(tenant="another"))).problem
+
+    assert problem is not None
+    assert (problem.kind, problem.slug) == ("not-found", "no-webhooks")
+    assert elsewhere is not None
+    assert elsewhere.slug == "not-found"

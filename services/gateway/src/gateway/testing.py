@@ -331,6 +331,11 @@ async def _export(services: Services, command: audit.ExportHistory, context: Con
     return Answer(None, audit.ExportPage(lines=[*map(msgspec.Raw, lines), msgspec.Raw(pad)], next=following))
 
 
+async def _webhook(services: Services, command: connector.ReceiveWebhook, context: Context) -> Answer:
+    services.owned(f"connection-{command.connection_id}", context)
+    raise RefusedError(Problem(kind=Kind.NOT_FOUND, slug="no-webhooks", detail="No connector has webhooks."))
+
+
 async def _catalogue(services: Services, command: connector.ListConnectors, context: Context) -> Answer:
     return Answer(None, connector.ConnectorCatalogue(connectors=[]))
 
@@ -346,6 +351,7 @@ _HANDLERS: dict[type[Command], Callable[[Services, Any, Context], Awaitable[Answ
     connector.StartAuthorization: _authorize,
     connector.CompleteAuthorization: _complete,
     connector.ListConnectors: _catalogue,
+    connector.ReceiveWebhook: _webhook,
     workflow.DecideApproval: _decide,
     workflow.StartWorkflow: _start_workflow,
     agent.StartRun: _start_run,

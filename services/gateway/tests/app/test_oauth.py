@@ -80,7 +80,8 @@ async def test_a_webhook_is_handed_over_as_it_came(world: World) -> None:
 
     assert taken.status_code == 404, "no connector here has webhooks"
     assert unknown.status_code == 404
-    ((_, command),) = world.services.commands(ReceiveWebhook)
+    ((envelope, command),) = world.services.commands(ReceiveWebhook)
+    assert envelope.tenantid == "acme-id", "it is handed over for the connection's own tenant"
     assert isinstance(command, ReceiveWebhook)
     assert command.body == raw
     assert command.headers["x-signature"] == "s"

@@ -59,9 +59,6 @@ class Catalogue:
         }
         return {name: value for name, value in checked.items() if value}
 
-    def idempotent(self, key: str, operation: str) -> bool:
-        return self._connector(key).idempotency(operation) != "none"
-
     def settle_seconds(self, key: str) -> float:
         return self._connector(key).limits.settle_seconds
 

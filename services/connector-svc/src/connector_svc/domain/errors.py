@@ -147,6 +147,14 @@ class UnknownOperationError(DomainError):
         )  # fmt: skip
 
 
+class NoWebhooksError(DomainError):
+    kind = Kind.NOT_FOUND
+    slug = "no-webhooks"
+
+    def __init__(self, connector: str) -> None:
+        super().__init__(f"{connector} sends no webhooks here.", remedy="Remove the webhook at the vendor.")
+
+
 class ArgumentsInvalidError(DomainError):
     slug = "arguments-invalid"
 

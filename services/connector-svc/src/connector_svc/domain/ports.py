@@ -66,9 +66,6 @@ class Connectors(Protocol):
     def settings(self, key: str, given: Mapping[str, str]) -> dict[str, str]:
         """The settings in their normal form. Raises SettingInvalidError, naming the field."""
 
-    def idempotent(self, key: str, operation: str) -> bool:
-        """Whether doing it again is harmless or can be found out; else a broken call stays uncertain."""
-
     def settle_seconds(self, key: str) -> float:
         """How long after a request broke off the vendor may still be applying it."""
 

@@ -8,6 +8,7 @@ from .authorizing import complete_authorization, start_authorization
 from .calls import Calls
 from .connecting import check_connection, connect, disconnect, rename_connection
 from .queries import list_connectors
+from .webhooks import receive_webhook
 
 
 async def call_operation(command: CallOperation, envelope: Envelope, *, calls: Calls) -> Answer:
@@ -24,4 +25,5 @@ HANDLERS = (
     rename_connection,
     disconnect,
     list_connectors,
+    receive_webhook,
 )

@@ -208,9 +208,6 @@ class MemoryVendor:
             raise SettingInvalidError("site", "Site is not an address.", "For example: https://paper.test.")
         return dict(given)
 
-    def idempotent(self, key: str, operation: str) -> bool:
-        return operation != "cms.unpublish"
-
     def settle_seconds(self, key: str) -> float:
         return 0.01
 

@@ -1,11 +1,12 @@
 """What vendors send us."""
 
+import msgspec
 from litestar import Controller, post
 from litestar.params import FromPath
 
 from bizosaas_events import ReplyTimeoutError, StreamNotFoundError, new_id
 from bizosaas_events.errors import RefusedError
-from bizosaas_events.messages.connector import ReceiveWebhook
+from bizosaas_events.messages.connector import Connection, ReceiveWebhook
 
 from ...adapters.views import ALL_TENANTS
 from ..answers import Answer
@@ -14,7 +15,7 @@ from ..call import ApiRequest
 from ..reading import find
 
 SECONDS = 5.0
-NOT_TAKEN = ("not-found", "unknown-command", "no-webhooks")
+NOT_TAKEN = ("not-found", "no-webhooks")
 
 _NOT_PASSED_ON = (b"authorization", b"cookie", b"host", b"connection")
 
@@ -27,7 +28,8 @@ class Webhooks(Controller):
     async def receive_webhook(self, request: ApiRequest, connection_id: FromPath[str]) -> Answer:
         """The raw body goes into Redis first; connector-svc checks its signature and what it says."""
         call, id = request.call, new_id()
-        await find(call, "connection", connection_id, tenant=ALL_TENANTS)
+        found = await find(call, "connection", connection_id, tenant=ALL_TENANTS)
+        tenant = msgspec.json.decode(found.state, type=Connection).tenant_id
         command = ReceiveWebhook(
             connection_id=connection_id, body=await request.body(),
             headers={
@@ -37,7 +39,7 @@ class Webhooks(Controller):
             },
         )  # fmt: skip
         try:
-            reply = await call.gateway.bus.ask(command, call.context(id), id=id, timeout=SECONDS)
+            reply = await call.gateway.bus.ask(command, call.context(id, tenant), id=id, timeout=SECONDS)
         except ReplyTimeoutError:
             return Answer(202, b"{}")
         if reply.problem is not None:
