@@ -24,7 +24,7 @@ def test_status_of_nothing_says_how_to_start_it(tmp_path: Path) -> None:
     assert "bizos up" in told.stderr
 
 
-def test_status_shows_a_service_that_does_not_answer(tmp_path: Path) -> None:
+def test_status_shows_a_service_and_a_server_that_do_not_answer(tmp_path: Path) -> None:
     note = {
         "servers": [{"name": "Redis", "version": "8.2", "source": "wheel", "url": "redis://127.0.0.1:1"}],
         "services": [{"name": "tenant-svc", "url": "http://127.0.0.1:9", "pid": 1}],
@@ -34,7 +34,7 @@ def test_status_shows_a_service_that_does_not_answer(tmp_path: Path) -> None:
     told = run(app, ["status", "--data", str(tmp_path), "--format", "json"])
 
     assert told.exit_code == 3
-    assert json.loads(told.stdout)[0]["status"] == "no answer"
+    assert [found["status"] for found in json.loads(told.stdout)] == ["no answer", "no answer"]
 
 
 def test_audit_without_a_platform_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,17 +78,6 @@ def link(previous: bytes, envelope: Envelope, meta: bytes | None = None) -> byte
     return hashlib.sha256(previous + content_of(envelope, meta)).digest()
 
 
-def verify(
-    partition: int, rows: Iterable[tuple[Envelope, bytes]], after: int = 0, head: bytes = GENESIS
-) -> list[Break]:
-    """The breaks in a run of events and their stored hashes, the first at position `after` + 1.
-
-    After a break the check goes on from the stored hash, so that each damage
-    is reported once, at its own position.
-    """
-    return verify_links(partition, ((e.sequence, content_of(e), stored, True) for e, stored in rows), after, head)
-
-
 def verify_links(partition: int, links: Iterable[Link], after: int = 0, head: bytes = GENESIS) -> list[Break]:
     """As `verify`, for links."""
     breaks = []

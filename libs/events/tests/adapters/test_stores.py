@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
-from bizosaas_events.chain import Break, verify
+from bizosaas_events.chain import Break
 from bizosaas_events.envelope import Message, new_id
 from bizosaas_events.store.base import EventStore, Write
+from bizosaas_events.store.links import verify_partition
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_events.store.migrating import migrate
-from bizosaas_events.store.postgres import PostgresEventStore, open_pool, verify_log
+from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 from bizosaas_events.store.replaying import replay
 from bizosaas_events.testing.account import CODEC, Deposited, a_context
 from bizosaas_events.testing.store import EventStoreSuite
@@ -44,10 +45,10 @@ class TestPostgresEventStore(EventStoreSuite):
             await store.append([Write("account-1", n, [Deposited(cents=n)])], a_context(), command_id=new_id())
         (head,) = await store.heads()
         part = head.partition
-        assert verify(part, await verify_log(pool, part, 0, 100)) == []
+        assert await verify_partition(pool, part) == []
         await pool.execute("update event set data = replace(data::text, '33', '34')::bytea where position = 4")
         await pool.execute("delete from event where position = 9")
-        assert verify(part, await verify_log(pool, part, 0, 100)) == [
+        assert await verify_partition(pool, part) == [
             Break(part, 4, "the event is not what was recorded"),
             Break(part, 9, "positions 9 to 9 are missing"),
         ]

@@ -70,7 +70,7 @@ async def read_links(connection: Any, query: str, *args: object, take: Take) -> 
 
 
 async def verify_partition(pool: "asyncpg.Pool[Any]", partition: int) -> list[Break]:
-    """Recompute the chain of one partition of the event log from its beginning; see `chain.verify`."""
+    """Recompute the chain of one partition of the event log from its beginning; see `chain.verify_links`."""
     breaks: list[Break] = []
     position, head = 0, GENESIS
 

@@ -164,9 +164,3 @@ def envelope_of(row: asyncpg.Record) -> Envelope:
         actorrole=m.actorrole, correlationid=m.correlationid, causationid=m.causationid, traceparent=m.traceparent,
         partition=part, sequence=position, streamversion=version, data=data,
     )  # fmt: skip
-
-
-async def verify_log(pool: "asyncpg.Pool[Any]", partition: int, after: int, limit: int) -> list[tuple[Envelope, bytes]]:
-    """The next events of a partition with their stored hashes, as `chain.verify` takes them."""
-    query = f"select {_EVENT}, hash from event where part = $1 and position > $2 order by position limit $3"
-    return [(envelope_of(row), row["hash"]) for row in await pool.fetch(query, partition, after, limit)]
