@@ -22,6 +22,7 @@ from bizosaas_events.messages.connector import (
 )
 from bizosaas_ports.connector import ProviderDownError
 from bizosaas_ports.sealing import SealingKey, seal
+from connector_svc.handlers.refusals import not_made
 from connector_svc.testing import (
     CONNECTION,
     PASSWORD,
@@ -260,3 +261,11 @@ async def test_a_webhook_is_refused_where_the_connector_declares_none(service: M
     assert (problem.kind, problem.slug) == ("not-found", "no-webhooks")
     assert elsewhere is not None
     assert elsewhere.slug == "not-found"
+
+
+def test_when_a_vendor_is_away_nothing_was_connected_and_it_is_said() -> None:
+    told = not_made("provider-down", "The vendor does not answer.")
+
+    assert (told.slug, told.kind) == ("provider-down", "unavailable")
+    assert told.remedy.startswith("Nothing was connected")
+    assert told.retry_after

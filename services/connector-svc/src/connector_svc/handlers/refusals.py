@@ -62,7 +62,12 @@ def not_made(reason: str, detail: str, retry_after: float | None = None) -> Doma
             return CredentialRefusedError(
                 detail, field="credentials", remedy="Check them at the vendor, then connect again."
             )
-        case "scope-missing" | "provider-down" | "rate-limited" | "misconfigured":
+        case "provider-down":
+            return VendorDownError(
+                detail, remedy="Nothing was connected: connect again later, under a new Idempotency-Key if you use one.",
+                retry_after=retry_after or RETRY_AFTER,
+            )  # fmt: skip
+        case "scope-missing" | "rate-limited" | "misconfigured":
             return refusal(reason, detail, retry_after)
         case CredentialsInvalidError.slug:
             return CredentialsInvalidError(detail)
