@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from .bus.base import Names
 from .bus.reading import Entry, read_streams
@@ -35,6 +36,8 @@ REPORT_SECONDS = 1.0
 BLOCK_MS = 500
 """How long a read waits at most: partitions that were taken over meanwhile are read from the next read on."""
 LONGEST_PAUSE = 10.0
+PATIENCE = 1.0
+"""How long a catch-up stream may give nothing before the partition's own stream is looked at again."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,14 @@ class Held:
     lease: Lease
     retry_at: float = 0.0
     pause: float = 0.0
+    meets: int = 0
+    """Where the partition's stream was seen to begin, when that is behind our next event: until there we read
+    the catch-up stream that its relay lays for us."""
+    read_at: float = 0.0
+    looking: bool = False
+    """Nothing came from the catch-up stream, such as after a flush: what the partition's has says where we stand."""
+    told: int = -1
+    """The position that the relay was last told, -1: it was told none."""
 
     @property
     def position(self) -> int:
@@ -61,6 +72,15 @@ class Held:
 
     def wait(self, seconds: float) -> None:
         self.pause, self.retry_at = seconds, time.monotonic() + seconds
+
+    def fall_behind(self, begins: int) -> None:
+        self.meets, self.read_at, self.looking, self.told = begins, time.monotonic(), False, -1
+
+    def come_to(self, position: int) -> None:
+        self.lease = self.lease._replace(position=position)
+        self.pause, self.read_at = 0.0, time.monotonic()
+        if self.looking or position + 1 >= self.meets:
+            self.meets, self.looking = 0, False
 
 
 class OrderedConsumer:
@@ -125,10 +145,17 @@ class OrderedConsumer:
             mine, pause = await self._leases.renew()
             for key in [key for key in self._held if key not in mine]:
                 self._drop(key)
-            for key, lease in mine.items():
-                held = self._held.get(key)
-                if held is None or held.lease.fence != lease.fence:
-                    self._held[key] = Held(lease)
+            new = {
+                key: Held(lease)
+                for key, lease in mine.items()
+                if (held := self._held.get(key)) is None or held.lease.fence != lease.fence
+            }
+            if new:
+                pipeline = self._redis.pipeline(transaction=False)
+                for key in new:
+                    self._withdraw(pipeline, key)  # what a former holder asked for
+                await pipeline.execute()
+            self._held |= new
             await asyncio.sleep(pause)
 
     def _drop(self, key: Key) -> None:
@@ -136,7 +163,7 @@ class OrderedConsumer:
         self.failing.pop(key, None)
 
     async def _report(self) -> None:
-        """Say in Redis how far we have come: the relay trims and refills by it."""
+        """Say in Redis how far we have come: the relay trims by it."""
         while True:
             changed = {
                 key: held.position for key, held in self._held.items() if self._reported.get(key) != held.position
@@ -158,7 +185,7 @@ class OrderedConsumer:
         while True:
             now = time.monotonic()
             streams = {
-                self._names.partition(*key).encode(): key for key, held in self._held.items() if now >= held.retry_at
+                self._source(key, held, now).encode(): key for key, held in self._held.items() if now >= held.retry_at
             }
             if not streams:
                 await asyncio.sleep(0.05)
@@ -168,6 +195,35 @@ class OrderedConsumer:
             block = BLOCK_MS if len(wanted) == len(self._held) else 50
             for name, entries in await read_streams(self._redis, wanted, count=self._batch, block_ms=block):
                 await self._take_entries(streams[name], entries)
+            await self._tell()
+
+    def _source(self, key: Key, held: Held, now: float) -> str:
+        """The stream to read: the partition's own, or while that lacks our next events, the one laid for us."""
+        held.looking = held.meets > 0 and now - held.read_at > PATIENCE
+        if held.meets and not held.looking:
+            return self._names.again(*key, self.name)
+        return self._names.partition(*key)
+
+    async def _tell(self) -> None:
+        """Say to the relay how far we have come where we are behind, and where we are no more."""
+        pipeline = self._redis.pipeline(transaction=False)
+        told: list[tuple[Held, int]] = []
+        for key, held in self._held.items():
+            if held.meets and held.told != held.position:
+                pipeline.hset(self._names.behind(*key), self.name, str(held.position))
+                told.append((held, held.position))
+            elif not held.meets and held.told >= 0:
+                self._withdraw(pipeline, key)
+                told.append((held, -1))
+        if told:
+            await pipeline.execute()
+        for held, position in told:
+            held.told = position
+
+    def _withdraw(self, pipeline: Pipeline, key: Key) -> None:
+        """Need no catch-up stream any more. In this order: a relay that comes between sees that nobody asks."""
+        pipeline.hdel(self._names.behind(*key), self.name)
+        pipeline.delete(self._names.again(*key, self.name))
 
     async def _take_entries(self, key: Key, entries: Sequence[Entry]) -> None:
         try:
@@ -186,9 +242,7 @@ class OrderedConsumer:
         if events[0].sequence != held.position + 1:
             store = self.feeds[key[0]].store
             if store is None:
-                # The relay lays the stream anew from our checkpoint, which this makes it see.
-                self._reported.pop(key, None)
-                held.wait(0.25)
+                held.fall_behind(events[0].sequence)
                 return
             events = await store.read(key[1], held.position, self._batch)
         try:
@@ -219,8 +273,7 @@ class OrderedConsumer:
         async with self._pool.acquire() as connection, connection.transaction():
             await self._leases.advance(connection, key, held.lease, last)
             await self._apply(connection, events)
-        held.lease = held.lease._replace(position=last)
-        held.pause = 0.0
+        held.come_to(last)
         self.failing.pop(key, None)
         self.applied += len(events)
         self.committed()

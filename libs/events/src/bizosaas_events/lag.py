@@ -58,10 +58,14 @@ async def _with_seconds(redis: Redis, names: Names, found: list[Lag]) -> list[La
     behind = [n for n, lag in enumerate(found) if lag.events]
     pipeline = redis.pipeline(transaction=False)
     for n in behind:
-        pipeline.xrange(names.partition(found[n].category, found[n].partition), f"{found[n].position + 1}-0", count=1)
+        consumer, category, part, position, *_ = found[n]
+        # Far behind, the next event is in the consumer's catch-up stream.
+        for stream in (names.again(category, part, consumer), names.partition(category, part)):
+            pipeline.xrange(stream, f"{position + 1}-0", count=1)
+    answers = iter(await pipeline.execute() if behind else [])
     now = datetime.now(UTC)
-    for n, entries in zip(behind, await pipeline.execute() if behind else [], strict=True):
-        for _, fields in entries:
+    for n, again, own in zip(behind, answers, answers, strict=True):
+        for _, fields in again or own:
             waited = now - datetime.fromisoformat(fields[b"time"].decode())
             found[n] = found[n]._replace(seconds=round(max(waited.total_seconds(), 0.0), 3))
     return found

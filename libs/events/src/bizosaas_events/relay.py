@@ -3,14 +3,18 @@
 It keeps no checkpoint and needs no leader: an entry's id is its position, so
 Redis itself refuses a repeat, and a Lua script refuses a gap and says where
 it stands. Two may run at once; either may be killed at any time; Redis may
-lose everything and is refilled from where its slowest consumer stands.
+lose everything and is refilled from where its slowest consumer stood.
+
+A stream keeps what its slowest consumer has not had, and always its last
+entry: whoever is further behind sees that something is missing, says so, and
+is served by `catching_up`. The stream itself goes on for everybody else.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 from redis.asyncio import Redis
@@ -18,44 +22,26 @@ from redis.exceptions import ResponseError
 
 from .bus.base import Names
 from .bus.packing import exchange, pack
-from .envelope import CONTENT_TYPE, FIELDS, SPECVERSION
+from .catching_up import AHEAD, CatchUp
+from .entries import ADD, LAST, sent
 from .outages import STORAGE_ERRORS
 from .stopping import stop
-from .store.postgres import PostgresEventStore, decode_meta
+from .store.postgres import PostgresEventStore
 
 BATCH = 500
 IDLE_SECONDS = 0.25
 """How often to look for events that another process appended; one's own appends wake the relay at once."""
+LOOK_SECONDS = 0.05
+"""How often to look how far those have come who are behind."""
 SYNC_SECONDS = 0.5
 """How often to ask Redis where it stands: notices a flushed or rolled-back Redis, and consumers that lag."""
 
-# What the script knows by itself, so that it need not be sent with every event.
-_KNOWN = {
-    "specversion": f"'{SPECVERSION}'",
-    "datacontenttype": f"'{CONTENT_TYPE}'",
-    "partitionkey": "tenantid .. '/' .. subject",
-    "sequence": "position",
-}
-_SENT = [name for name in FIELDS if name not in _KNOWN]
-
 _APPEND = f"""
-local last, info = 0, redis.pcall('XINFO', 'STREAM', KEYS[1])
-if not info.err then
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^(%d+)')) end
-  end
-end
+{LAST}
 local first = tonumber(ARGV[1])
--- An empty stream may start anywhere: below its first entry lies what every consumer has had.
+-- An empty stream may start anywhere: below its first entry lies what whoever reads it has had.
 if last > 0 and first > last + 1 or last == 0 and first > tonumber(ARGV[2]) + 1 then return -last - 1 end
-local position = first
-for i = 3, #ARGV, {len(_SENT)} do
-  if position > last then
-    local {", ".join(_SENT)} = unpack(ARGV, i, i + {len(_SENT) - 1})
-    redis.call('XADD', KEYS[1], position .. '-0', {", ".join(f"'{name}', {_KNOWN.get(name, name)}" for name in FIELDS)})
-  end
-  position = position + 1
-end
+{ADD.format(start=3)}
 return position - 1
 """
 
@@ -66,6 +52,15 @@ join event_partition p on p.part = u.part and p.position > u.last
 cross join lateral (
     select * from event where part = u.part and position > u.last order by position limit $3
 ) e
+"""
+
+_BEGINS = """
+select p.part, greatest(least(coalesce(f.position, 0), p.position - 1), 0) as begins
+from event_partition p left join relay_floor f using (part) where p.part = any($1)
+"""
+_REMEMBER = """
+insert into relay_floor select * from unnest($1::int[], $2::bigint[])
+on conflict (part) do update set position = excluded.position
 """
 
 _log = logging.getLogger(__name__)
@@ -79,8 +74,11 @@ class Relay:
         self._pool = pool
         self._redis = redis
         self._names = Names(env)
+        self._catch_up = CatchUp(store, pool, redis, self._names)
+        self._behind: dict[int, dict[str, int]] = {}
+        self._someone_is_behind = asyncio.Event()
         self._last: dict[int, int] = {}
-        self._floor: dict[int, int] = {}
+        self._begins: dict[int, int] = {}
         self._synced = float("-inf")
         self._sending: asyncio.Task[list[Any]] | None = None
         self._counts: dict[int, int] = {}
@@ -89,6 +87,7 @@ class Relay:
 
     async def run(self) -> None:
         """Relay for ever; while Redis or PostgreSQL is away, try again with growing pauses."""
+        catching_up = asyncio.create_task(self._serve_who_is_behind())
         pause = 0.1
         try:
             while True:
@@ -106,8 +105,18 @@ class Relay:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 2.0)
         finally:
-            if self._sending is not None:
-                await stop([self._sending])
+            await stop([catching_up, *([self._sending] if self._sending else [])])
+
+    async def _serve_who_is_behind(self) -> None:
+        """Beside the relay's own steps: neither waits for the other."""
+        while True:
+            await self._someone_is_behind.wait()
+            try:
+                if await self._catch_up.step(self._behind) == 0:
+                    await asyncio.sleep(LOOK_SECONDS)
+            except STORAGE_ERRORS as error:
+                _log.warning("catch-up streams paused: %s", error)
+                await asyncio.sleep(SYNC_SECONDS)
 
     async def step(self) -> int:
         """Take what is there, at most `BATCH` events a partition, and send it; how many it took, 0 when all is sent.
@@ -124,9 +133,9 @@ class Relay:
         commands = []
         for part, batch in batches.items():
             key = self._names.partition(self._store.category, part)
-            arguments: list[str | bytes | int] = [batch[0]["position"], self._floor.get(part, 0)]
+            arguments: list[str | bytes | int] = [batch[0]["position"], self._begins.get(part, 0)]
             for row in batch:
-                arguments += _sent(row)
+                arguments += sent(row)
             commands.append(pack(("EVAL", _APPEND, 1, key, *arguments)))
         rewound = await self._settle()
         if commands:
@@ -144,72 +153,84 @@ class Relay:
         rewound = set()
         for (part, count), reached in zip(self._counts.items(), await sending, strict=True):
             if reached < 0:
-                self._last[part] = max(-reached - 1, self._floor.get(part, 0))
+                self._last[part] = max(-reached - 1, self._begins.get(part, 0))
                 rewound.add(part)
             else:
                 self.sent += count
         return rewound
 
     async def _sync(self) -> None:
-        """Learn where each stream ends and where its consumers stand; rewind or trim accordingly."""
-        floors = await self._floors()
+        """Learn where each stream begins and ends, and where its consumers stand; go on or trim accordingly."""
+        category, parts = self._store.category, range(self._store.partitions)
         pipeline = self._redis.pipeline(transaction=False)
-        for part in range(self._store.partitions):
-            pipeline.xinfo_stream(self._names.partition(self._store.category, part))
-        for part, info in enumerate(await pipeline.execute(raise_on_error=False)):
-            floor = floors.get(part, 0)
+        for part in parts:
+            pipeline.xinfo_stream(self._names.partition(category, part))
+            pipeline.hgetall(self._names.behind(category, part))
+        pipeline.hgetall(self._names.checkpoints(category))
+        *found, said = await pipeline.execute(raise_on_error=False)
+        infos, behind = found[::2], found[1::2]
+        for answer in (*infos, *behind, said):
+            if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
+                raise answer
+        self._behind = {
+            part: {consumer.decode(): int(position) for consumer, position in consumers.items()}
+            for part, consumers in enumerate(behind)
+            if consumers
+        }
+        if self._behind:
+            self._someone_is_behind.set()
+        else:
+            self._someone_is_behind.clear()
+        checkpoints: dict[int, dict[str, int]] = {}
+        for field, position in said.items():
+            consumer, _, part = field.decode().rpartition("|")
+            checkpoints.setdefault(int(part), {})[consumer] = int(position)
+        begins, lost = dict(self._begins), []
+        for part, info in enumerate(infos):
             if isinstance(info, ResponseError):  # no such stream
-                self._last[part] = floor
-            elif isinstance(info, Exception):
-                raise info
+                lost.append(part)
             else:
-                await self._place(part, floor, info)
-        self._floor = floors
+                begins[part] = await self._trim(part, info, checkpoints.get(part, {}))
+        if lost:
+            begins |= await self._begin(lost)
+        await self._remember(begins)
         self._synced = time.monotonic()
 
-    async def _place(self, part: int, floor: int, info: dict[str, Any]) -> None:
+    async def _trim(self, part: int, info: dict[str, Any], checkpoints: dict[str, int]) -> int:
+        """Drop what all have had who read this stream; returns behind which position it begins now."""
         key = self._names.partition(self._store.category, part)
-        end = int(info["last-generated-id"].split(b"-")[0])
-        entry = info["first-entry"]
-        first = int(entry[0].split(b"-")[0]) if entry else end + 1
-        if floor + 1 < first:  # a consumer needs what was trimmed: lay the stream anew from there
-            _log.info("partition %s of %s is laid anew from %s", part, self._store.category, floor)
+        end = _position(info["last-generated-id"])
+        if info["first-entry"] is None:  # whoever is behind would not see it: lay the last entry again
             await self._redis.delete(key)
-            self._last[part] = floor
-            return
+            self._last[part] = end - 1
+            return end - 1
         self._last[part] = end
-        if floor >= first:
+        begins = _position(info["first-entry"][0]) - 1
+        behind = self._behind.get(part, {})
+        floor = min(
+            # Who has nearly met the stream must find it where it is.
+            (at for who, at in checkpoints.items() if who not in behind or behind[who] + AHEAD >= begins),
+            default=0,
+        )
+        floor = min(floor, end - 1)
+        if floor > begins:
             await self._redis.xtrim(key, minid=f"{floor + 1}-0", approximate=False)
+        return max(floor, begins)
 
-    async def _floors(self) -> dict[int, int]:
-        """The position of the slowest consumer of each partition; 0 where none has been heard of.
+    async def _begin(self, lost: list[int]) -> dict[int, int]:
+        """Where streams that are not there have to begin: where they did, and never behind the last event."""
+        rows = await self._pool.fetch(_BEGINS, lost)
+        begins = {row["part"]: row["begins"] for row in rows}
+        self._last |= begins
+        return begins
 
-        Kept in the store too, because Redis may forget; a floor that is too
-        low only costs a few entries sent again.
-        """
-        said = cast("dict[bytes, bytes]", await self._redis.hgetall(self._names.checkpoints(self._store.category)))
-        floors: dict[int, int] = {}
-        for field, position in said.items():
-            part = int(field.rpartition(b"|")[2])
-            floors[part] = min(floors.get(part, 1 << 62), int(position))
-        if not floors:
-            rows = await self._pool.fetch("select part, position from relay_floor")
-            return {row["part"]: row["position"] for row in rows}
-        if floors != self._floor:
-            parts = sorted(floors)  # two relays that lock the rows in different orders would wait for each other
-            await self._pool.execute(
-                "insert into relay_floor select * from unnest($1::int[], $2::bigint[]) "
-                "on conflict (part) do update set position = excluded.position",
-                parts, [floors[part] for part in parts],
-            )  # fmt: skip
-        return floors
+    async def _remember(self, begins: dict[int, int]) -> None:
+        """Keep in the store where each stream begins, because Redis may forget."""
+        if changed := {part: at for part, at in begins.items() if self._begins.get(part) != at}:
+            parts = sorted(changed)  # two relays that lock the rows in different orders would wait for each other
+            await self._pool.execute(_REMEMBER, parts, [changed[part] for part in parts])
+        self._begins = begins
 
 
-def _sent(row: asyncpg.Record) -> tuple[str | bytes, ...]:
-    """The values of `_SENT`, without an Envelope in between: it would take half of the relay's time."""
-    _, _, stream, version, id, type_, tenant, at, data, meta = row
-    m = decode_meta(meta)
-    return (
-        str(id), m.source, type_, stream, at.isoformat(), str(version), tenant, m.actorid, m.actorrole,
-        m.correlationid, m.causationid, m.traceparent, data,
-    )  # fmt: skip
+def _position(entry_id: bytes) -> int:
+    return int(entry_id.split(b"-")[0])

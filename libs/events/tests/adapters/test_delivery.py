@@ -12,9 +12,11 @@ from redis.asyncio import Redis
 
 from bizosaas_events.bus.base import Names
 from bizosaas_events.bus.reading import Entry
+from bizosaas_events.catching_up import AHEAD
 from bizosaas_events.consumer import Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope, to_fields
 from bizosaas_events.relay import Relay
+from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
@@ -60,11 +62,10 @@ class Deployment:
         )
 
     async def close(self) -> None:
+        await stop(self._tasks)
         for task in self._tasks:
-            task.cancel()
-        for done in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(done, Exception):
-                raise done
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
 
 class Seen:
@@ -119,15 +120,87 @@ async def test_a_consumer_that_starts_late_gets_what_the_relay_had_trimmed(deplo
     streams = [deployment.names.partition("account", part) for part in range(PARTITIONS)]
 
     async def trimmed() -> bool:
-        return sum([await deployment.redis.xlen(stream) for stream in streams]) == 0
+        return [await deployment.redis.xlen(stream) for stream in streams] == [1] * PARTITIONS
 
-    await until(trimmed, what="everything that all consumers had is trimmed")
+    await until(trimmed, what="all that everybody has had is trimmed, but for the last entry")
     deployment.start(deployment.consumer(late, "late").run)
     deployment.start(deployment.consumer(foreign, "foreign", own=False).run)
     await until(lambda: late.count >= 2000 and foreign.count >= 2000)
     await deployment.fill(400)
     await until(lambda: early.count + late.count + foreign.count >= 7200)
     assert [(s.count, s.violations) for s in (early, late, foreign)] == [(2400, 0)] * 3
+
+
+async def test_nobody_waits_for_a_consumer_that_is_far_behind(deployment: Deployment) -> None:
+    early, late, later = Seen(), Seen(), Seen()
+    going = asyncio.Event()
+
+    async def slowly(connection: object, envelopes: Sequence[Envelope]) -> None:
+        await late(connection, envelopes)
+        await going.wait()
+
+    await deployment.fill(3 * AHEAD, streams=1)
+    part = (await deployment.store.heads())[0].partition
+    own, again = deployment.names.partition("account", part), deployment.names.again("account", part, "late")
+    deployment.relay()
+    deployment.start(deployment.consumer(early).run)
+    await until(lambda: early.count == 3 * AHEAD)
+
+    async def trimmed() -> bool:
+        return int(await deployment.redis.xlen(own)) == 1
+
+    await until(trimmed, what="all that everybody has had is trimmed, but for the last entry")
+    deployment.start(deployment.consumer(slowly, "late", own=False).run)
+
+    async def laid() -> bool:
+        return int(await deployment.redis.xlen(again)) == AHEAD
+
+    await until(laid, what="as much as may be is laid for the late one")
+    await deployment.fill(40, streams=1)
+    await until(lambda: early.count == 3 * AHEAD + 40)
+    assert late.count <= 50
+    # Another one that is far behind, elsewhere: it does not wait for the first.
+    deployment.start(deployment.consumer(later, "later", own=False).run)
+    await until(lambda: later.count == 3 * AHEAD + 40)
+    assert int(await deployment.redis.xlen(own)) <= 100
+    assert int(await deployment.redis.xlen(again)) == AHEAD
+    going.set()
+    await until(lambda: late.count == 3 * AHEAD + 40)
+
+    async def gone() -> bool:
+        left = [
+            key
+            async for key in deployment.redis.scan_iter(f"*{deployment.env}*")
+            if key.endswith((b"behind", b"late", b"later"))
+        ]
+        return not left
+
+    await until(gone, what="nobody is behind, and nothing is left of it")
+    assert [seen.violations for seen in (early, late, later)] == [0, 0, 0]
+    await deployment.fill(40, streams=1)
+    await until(lambda: [s.count for s in (early, late, later)] == [3 * AHEAD + 80] * 3)
+
+
+async def test_a_flush_does_not_stop_a_consumer_that_is_far_behind(deployment: Deployment) -> None:
+    early, late = Seen(), Seen()
+    await deployment.fill(8_000)
+    deployment.relay()
+    deployment.start(deployment.consumer(early).run)
+    await until(lambda: early.count == 8_000)
+
+    async def slowly(connection: object, envelopes: Sequence[Envelope]) -> None:
+        await late(connection, envelopes)
+        await asyncio.sleep(0.01)
+
+    deployment.start(deployment.consumer(slowly, "late", own=False).run)
+    await until(lambda: late.count > 1_000)
+    await deployment.redis.delete(*[key async for key in deployment.redis.scan_iter(f"*{deployment.env}*")])
+    await until(lambda: late.count > 3_000)
+    await deployment.redis.delete(*[key async for key in deployment.redis.scan_iter(f"*{deployment.env}*")])
+    await deployment.fill(400)
+    await until(lambda: early.count == 8_400)
+    await until(lambda: late.count == 8_400, 30)
+    assert (early.violations, late.violations) == (0, 0)
 
 
 async def test_a_flushed_redis_is_refilled_while_everybody_works(deployment: Deployment) -> None:

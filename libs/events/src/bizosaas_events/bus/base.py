@@ -27,6 +27,14 @@ class Names(NamedTuple):
         """How far each consumer of an event log has come: a hash of `<consumer>|<part>` to position."""
         return f"{self.env}:checkpoints:{category}"
 
+    def behind(self, category: str, part: int) -> str:
+        """Who needs what the partition's stream no longer has: a hash of consumer to position, beside the stream."""
+        return f"{self.partition(category, part)}:behind"
+
+    def again(self, category: str, part: int, consumer: str) -> str:
+        """The catch-up stream of one consumer of a partition, while it is behind."""
+        return f"{self.partition(category, part)}:again:{consumer}"
+
     def commands(self, service: str) -> str:
         """The stream of commands for one service."""
         return f"{{{self.env}:cmd:{service}}}"
