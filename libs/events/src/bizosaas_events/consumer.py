@@ -11,18 +11,21 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
 
 import asyncpg
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from . import dead_letters
 from .bus.base import Names
 from .bus.reading import Entry, read_streams
+from .dead_letters import Ready, Report
 from .envelope import Envelope, from_fields
+from .failures import Failure, HandlerError, failure_of, spread
 from .leases import FencedError, Key, Lease, Leases
-from .outages import OUTAGES, STORAGE_ERRORS
+from .outages import STORAGE_ERRORS
 from .stopping import stop
 from .store.base import EventStore
 
@@ -38,6 +41,10 @@ BLOCK_MS = 500
 LONGEST_PAUSE = 10.0
 PATIENCE = 1.0
 """How long a catch-up stream may give nothing before the partition's own stream is looked at again."""
+ATTEMPTS = 5
+"""How often an event is tried that a bug keeps from being applied, before it becomes a dead letter."""
+LOOK_SECONDS = 0.5
+"""How often to look whether a dead letter is to be tried again."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +59,14 @@ class Feed(NamedTuple):
 
 @dataclass
 class Held:
-    """A partition this instance holds, and when it may be tried again after a failure."""
+    """A partition this instance holds, and when it may be tried again after a failure.
+
+    `parked`: the keys that stand still behind a dead letter. While we hold the
+    partition nobody else adds one; an operator only takes letters away.
+    """
 
     lease: Lease
+    parked: set[str] = field(default_factory=set)
     retry_at: float = 0.0
     pause: float = 0.0
     meets: int = 0
@@ -65,6 +77,7 @@ class Held:
     """Nothing came from the catch-up stream, such as after a flush: what the partition's has says where we stand."""
     told: int = -1
     """The position that the relay was last told, -1: it was told none."""
+    attempts: int = 0
 
     @property
     def position(self) -> int:
@@ -78,7 +91,7 @@ class Held:
 
     def come_to(self, position: int) -> None:
         self.lease = self.lease._replace(position=position)
-        self.pause, self.read_at = 0.0, time.monotonic()
+        self.pause, self.attempts, self.read_at = 0.0, 0, time.monotonic()
         if self.looking or position + 1 >= self.meets:
             self.meets, self.looking = 0, False
 
@@ -86,18 +99,24 @@ class Held:
 class OrderedConsumer:
     """Consumes logs under one name, together with all other instances of that name.
 
-    An event that cannot be applied holds up its partition, and is tried again
-    with growing pauses: nothing is skipped. `failing` says which, for readiness.
+    What is away is waited for. An event that is rejected, or that a bug keeps
+    from being applied `attempts` times, becomes a dead letter: later events of
+    its key are parked behind it, other keys go on. `attempts` None is for an
+    effect that must be whole, such as a journal: there, an event that cannot be
+    applied holds up its partition until it can. `failing` says which, for readiness.
     """
 
     def __init__(
         self, name: str, feeds: Iterable[Feed], apply: Apply, *, pool: "asyncpg.Pool[Any]", redis: Redis,
-        env: str, instance: str, ttl: float = TTL_SECONDS, batch: int = BATCH,
+        env: str, instance: str, ttl: float = TTL_SECONDS, batch: int = BATCH, attempts: int | None = ATTEMPTS,
+        version: str = "",
     ) -> None:  # fmt: skip
         self.name = name
         self.feeds = {feed.category: feed for feed in feeds}
         self.failing: dict[Key, str] = {}
         self.applied = 0
+        self.retried = 0
+        """How often something was tried again."""
         self.committed: Callable[[], None] = lambda: None
         """Called after each commit, such as to wake whoever waits for what was written."""
         self._apply = apply
@@ -106,6 +125,9 @@ class OrderedConsumer:
         self._names = Names(env)
         self._leases = Leases(name, instance, pool, ttl=ttl)
         self._batch = batch
+        self._attempts = attempts
+        self._version = version
+        self._look_at = 0.0
         self._held: dict[Key, Held] = {}
         self._reported: dict[Key, int] = {}
 
@@ -145,18 +167,20 @@ class OrderedConsumer:
             mine, pause = await self._leases.renew()
             for key in [key for key in self._held if key not in mine]:
                 self._drop(key)
-            new = {
-                key: Held(lease)
-                for key, lease in mine.items()
-                if (held := self._held.get(key)) is None or held.lease.fence != lease.fence
-            }
+            new = [key for key, lease in mine.items() if not self._holds(key, lease)]
             if new:
+                # After the fence has grown: whatever a former holder parked is committed.
+                parked = await dead_letters.parked_keys(self._pool, self.name, new)
                 pipeline = self._redis.pipeline(transaction=False)
                 for key in new:
                     self._withdraw(pipeline, key)  # what a former holder asked for
                 await pipeline.execute()
-            self._held |= new
+                self._held |= {key: Held(mine[key], parked[key]) for key in new}
             await asyncio.sleep(pause)
+
+    def _holds(self, key: Key, lease: Lease) -> bool:
+        held = self._held.get(key)
+        return held is not None and held.lease.fence == lease.fence
 
     def _drop(self, key: Key) -> None:
         self._held.pop(key, None)
@@ -184,6 +208,9 @@ class OrderedConsumer:
     async def _consume(self) -> None:
         while True:
             now = time.monotonic()
+            if now >= self._look_at and any(held.parked for held in self._held.values()):
+                self._look_at = now + LOOK_SECONDS
+                await self._look()
             streams = {
                 self._source(key, held, now).encode(): key for key, held in self._held.items() if now >= held.retry_at
             }
@@ -194,7 +221,7 @@ class OrderedConsumer:
             # A shorter wait while a partition is held up, so that it is tried again when its time has come.
             block = BLOCK_MS if len(wanted) == len(self._held) else 50
             for name, entries in await read_streams(self._redis, wanted, count=self._batch, block_ms=block):
-                await self._take_entries(streams[name], entries)
+                await self._take_entries(streams[name], name, entries)
             await self._tell()
 
     def _source(self, key: Key, held: Held, now: float) -> str:
@@ -225,14 +252,28 @@ class OrderedConsumer:
         pipeline.hdel(self._names.behind(*key), self.name)
         pipeline.delete(self._names.again(*key, self.name))
 
-    async def _take_entries(self, key: Key, entries: Sequence[Entry]) -> None:
+    async def _take_entries(self, key: Key, stream: bytes, entries: Sequence[Entry]) -> None:
+        events: list[Envelope] = []
         try:
-            events = [from_fields(fields, key[1]) for _, fields in entries]
+            for entry, fields in entries:
+                events.append(from_fields(fields, key[1]))
+                if not entry.startswith(b"%d-" % events[-1].sequence):
+                    raise ValueError(f"its sequence is {events.pop().sequence}")
         except ValueError as error:
-            if (held := self._held.get(key)) is not None:
-                self._hold_up(key, held, f"unreadable entry: {error}")
+            await self._remove(key, stream, entries[len(events)][0], error)
+        if events and events[-1].sequence - events[0].sequence >= len(events):  # somebody deleted an entry
+            events = [event for n, event in enumerate(events, events[0].sequence) if event.sequence == n]
+        if events:
+            await self._take(key, events)
+
+    async def _remove(self, key: Key, stream: bytes, entry: bytes, error: ValueError) -> None:
+        """Remove an entry that is no event, and what stands before it: all of it comes anew from the log."""
+        _log.error("%s found the entry %s of %s unreadable: %s", self.name, entry.decode(), stream.decode(), error)
+        if stream.decode() != self._names.partition(*key):
+            await self._redis.delete(stream)
             return
-        await self._take(key, events)
+        time_, _, number = entry.decode().partition("-")
+        await self._redis.xtrim(stream, minid=f"{time_}-{int(number) + 1}", approximate=False)
 
     async def _take(self, key: Key, events: list[Envelope]) -> None:
         """Apply a batch, or as much of it as can be; fetch a hole before it from the store."""
@@ -245,35 +286,135 @@ class OrderedConsumer:
                 held.fall_behind(events[0].sequence)
                 return
             events = await store.read(key[1], held.position, self._batch)
+            if not events:  # Redis has what the log has not
+                held.wait(0.25)
+                return
+        if held.pause:
+            events = events[:1]  # it failed before, and is tried by itself
+        error = None
         try:
             await self._commit(key, held, events)
         except FencedError:
             self._drop(key)
-        except OUTAGES:
-            raise
-        except Exception as error:
-            # Any bug in `apply` ends here: it must stop its own partition and nothing else.
-            if len(events) == 1:
-                self._hold_up(key, held, f"{events[0].type} {events[0].id}: {error!r}", error)
-                return
+        except HandlerError as failed:
+            error = cast(Exception, failed.__cause__)
+        if error is not None and len(events) == 1:
+            await self._fail(key, held, events[0], error)
+        elif error is not None:
             for event in events:
                 await self._take(key, [event])
-                if key in self.failing or key not in self._held:
+                if self._held.get(key) is not held or held.position < event.sequence:
                     return
 
-    def _hold_up(self, key: Key, held: Held, what: str, error: Exception | None = None) -> None:
-        held.wait(min(max(held.pause * 2, 0.1), LONGEST_PAUSE))
+    async def _fail(self, key: Key, held: Held, event: Envelope, error: Exception) -> None:
+        failure = failure_of(error)
+        if failure is Failure.BUG:
+            held.attempts += 1
+        if (
+            self._attempts is None
+            or failure is Failure.TRANSIENT
+            or (failure is Failure.BUG and held.attempts < self._attempts)
+        ):
+            self._hold_up(key, held, f"{event.type} {event.id}: {error!r}", error)
+            return
+        report = Report.of(error, failure, self._version)
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await self._leases.advance(connection, key, held.lease, event.sequence)
+                await dead_letters.keep(connection, self.name, key[0], event, report, max(held.attempts, 1))
+        except FencedError:
+            self._drop(key)
+            return
+        _log.error("%s keeps %s %s as a dead letter", self.name, event.type, event.id, exc_info=error)
+        held.parked.add(event.subject)
+        self._moved(key, held, event.sequence)
+
+    def _hold_up(self, key: Key, held: Held, what: str, error: Exception) -> None:
+        held.wait(spread(min(max(held.pause * 2, 0.1), LONGEST_PAUSE)))
+        self.retried += 1
         seen_before, self.failing[key] = self.failing.get(key) == what, what
         # The traceback once: an event may be tried for as long as an outage lasts.
         level, trace = (logging.WARNING, None) if seen_before else (logging.ERROR, error)
         _log.log(level, "%s cannot apply %s, trying again in %.1f s", self.name, what, held.pause, exc_info=trace)
 
     async def _commit(self, key: Key, held: Held, events: Sequence[Envelope]) -> None:
+        free, parked = events, []
+        if held.parked:
+            free = [event for event in events if event.subject not in held.parked]
+            parked = [event for event in events if event.subject in held.parked]
         last = events[-1].sequence
         async with self._pool.acquire() as connection, connection.transaction():
             await self._leases.advance(connection, key, held.lease, last)
-            await self._apply(connection, events)
-        held.come_to(last)
-        self.failing.pop(key, None)
-        self.applied += len(events)
+            if parked:
+                await dead_letters.park(connection, self.name, key[0], parked)
+            if free:
+                await self._call(connection, free)
+        self._moved(key, held, last)
+        self.applied += len(free)
         self.committed()
+
+    async def _call(self, connection: Any, events: Sequence[Envelope]) -> None:
+        try:
+            await self._apply(connection, events)
+        except Exception as error:
+            # Any bug in `apply` ends here: it must stop its own events and nothing else.
+            raise HandlerError from error
+
+    def _moved(self, key: Key, held: Held, to: int) -> None:
+        held.come_to(to)
+        self.failing.pop(key, None)
+
+    async def _look(self) -> None:
+        """Go on with the keys whose first dead letter does not wait any more.
+
+        In the task that parks, so that nothing is parked behind a key that is being released.
+        """
+        holding = dict(self._held)
+        keys = [(key, parked) for key, held in holding.items() for parked in held.parked]
+        for key, parked in await dead_letters.unblocked(self._pool, self.name, keys):
+            try:
+                await self._go_on(key, holding[key], parked)
+            except FencedError:
+                self._drop(key)
+
+    async def _go_on(self, key: Key, held: Held, parked: str) -> None:
+        """Apply the dead letters of a key in order, until one waits or none is left."""
+        size = self._batch
+        for _ in range(self._batch):
+            if self._held.get(key) is not held:
+                return
+            letters = await dead_letters.sequence(self._pool, self.name, key, parked, size)
+            if not letters:
+                held.parked.discard(parked)
+                return
+            if letters[0].state == "waiting":
+                return
+            try:
+                await self._apply_letters(key, held, letters)
+            except dead_letters.ChangedError:
+                continue
+            except HandlerError as failed:
+                if len(letters) == 1:
+                    await self._fail_again(key, held, letters[0], cast(Exception, failed.__cause__))
+                    return
+                size = 1
+
+    async def _apply_letters(self, key: Key, held: Held, letters: Sequence[Ready]) -> None:
+        self.retried += 1
+        async with self._pool.acquire() as connection, connection.transaction():
+            # It stays where it is: what counts is that the fence is still ours, until we commit.
+            await self._leases.advance(connection, key, held.lease, held.position)
+            await dead_letters.take(connection, letters)
+            await self._call(connection, [letter.envelope for letter in letters])
+        self.applied += len(letters)
+        self.committed()
+
+    async def _fail_again(self, key: Key, held: Held, letter: Ready, error: Exception) -> None:
+        failure = failure_of(error)
+        if failure is Failure.TRANSIENT:
+            _log.warning("%s waits for an outage to end: %r", self.name, error)
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._leases.advance(connection, key, held.lease, held.position)
+            await dead_letters.failed_again(connection, letter, Report.of(error, failure, self._version))
+        _log.error("%s cannot apply a dead letter, %s", self.name, letter.envelope.id, exc_info=error)

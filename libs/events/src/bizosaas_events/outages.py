@@ -5,8 +5,9 @@ from redis import exceptions as redis
 
 DATABASE_OUTAGES: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
-    asyncpg.DeadlockDetectedError, asyncpg.SerializationError,
+    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
+    asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby that was connected to while it takes over
     asyncpg.InternalClientError,  # seen when the server is killed while a connection is being set up
 )  # fmt: skip
 OUTAGES: tuple[type[Exception], ...] = (

@@ -1,7 +1,8 @@
 """The work queue: effects without order, such as mail and webhooks.
 
 Reads are bounded, acknowledgements batched, what is in hand is kept alive; a
-failure is tried again after a growing pause, and the fifth is a dead letter.
+failure is tried again after a growing pause. What is rejected is a dead letter
+at once, what a bug makes fail after the fifth time, what is away never.
 What a handler writes with its connection happens exactly once, because the
 message's id goes into the inbox in the same transaction.
 """
@@ -9,7 +10,6 @@ message's id goes into the inbox in the same transaction.
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
@@ -19,9 +19,9 @@ import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from .dead_letters import bury
+from .dead_letters import Report, bury
 from .envelope import Envelope, from_fields
-from .errors import DomainError, UnavailableError
+from .failures import Failure, HandlerError, failure_of, spread
 from .outages import DATABASE_OUTAGES, OUTAGES, STORAGE_ERRORS
 from .queue_group import Entry, Group
 from .stopping import stop
@@ -40,10 +40,6 @@ _FORGET = "delete from inbox where consumer = $1 and at < now() - $2 * interval 
 _log = logging.getLogger(__name__)
 
 
-class HandlerError(Exception):
-    """Whatever a handler raised, told apart from what the database does around it."""
-
-
 class QueueConsumer:
     """One of any number of processes that work on one queue under one group name.
 
@@ -56,12 +52,14 @@ class QueueConsumer:
     def __init__(
         self, group: str, stream: str, handle: Handle, *, pool: "asyncpg.Pool[Any]", redis: Redis, instance: str,
         workers: int = 16, transaction: int = 1, count: int = 200, idle_seconds: float = 5.0, pause: float = 0.5,
-        longest_pause: float = 60.0, gone_seconds: float = 600.0, inbox: bool = True,
+        longest_pause: float = 60.0, gone_seconds: float = 600.0, inbox: bool = True, version: str = "",
     ) -> None:  # fmt: skip
         self.handled = 0
         self.dead = 0
+        self.retried = 0
         self._name = group
-        self._dead_letters = f"{stream}:{group}"
+        self._stream = stream
+        self._version = version
         self._handle = handle
         self._pool = pool
         self._group = Group(redis, stream, group, instance, idle_ms=int(idle_seconds * 1000))
@@ -165,14 +163,14 @@ class QueueConsumer:
                 messages.append(from_fields(entry.fields))
                 entries.append(entry)
             except ValueError as error:
-                await self._bury(entry, str(error))
+                await self._bury(entry, error, Failure.POISON)
         if not entries:
             return
         try:
             await self._apply(messages)
         except HandlerError as failure:
             cause = cast(Exception, failure.__cause__)
-            if isinstance(cause, DATABASE_OUTAGES):
+            if isinstance(cause, DATABASE_OUTAGES) and failure_of(cause) is Failure.TRANSIENT:
                 raise cause from None
             if len(entries) == 1:
                 await self._fail(entries[0], cause)
@@ -203,22 +201,24 @@ class QueueConsumer:
             raise HandlerError from error
 
     async def _fail(self, entry: Entry, error: Exception) -> None:
-        rejected = isinstance(error, DomainError) and not isinstance(error, UnavailableError)
-        if rejected or entry.deliveries >= MAX_DELIVERIES:
-            await self._bury(entry, repr(error))
+        failure = failure_of(error)
+        if failure is Failure.POISON or (failure is Failure.BUG and entry.deliveries >= MAX_DELIVERIES):
+            await self._bury(entry, error, failure)
             return
-        spread = random.uniform(0.5, 1.5)  # noqa: S311  # so that what failed together does not come back together
-        wait = min(self._pause * 2 ** (entry.deliveries - 1), self._longest_pause) * spread
+        wait = spread(min(self._pause * 2 ** min(entry.deliveries - 1, 16), self._longest_pause))
         _log.warning("%s: %s failed, again in %.1f s: %r", self._name, entry.id.decode(), wait, error)
+        self.retried += 1
         await self._group.again(entry.id, wait)
         self._in_hand.discard(entry.id)
         self._room.set()
 
-    async def _bury(self, entry: Entry, reason: str) -> None:
+    async def _bury(self, entry: Entry, error: Exception, failure: Failure) -> None:
+        report = Report.of(error, failure, self._version)
         await bury(
-            self._pool, self._dead_letters, entry.id.decode(), entry.fields, reason=reason, attempts=entry.deliveries
-        )
-        _log.error("%s keeps %s as a dead letter: %s", self._name, entry.id.decode(), reason[:200])
+            self._pool, self._name, self._stream, entry.id.decode(), entry.fields, report=report,
+            attempts=entry.deliveries,
+        )  # fmt: skip
+        _log.error("%s keeps %s as a dead letter: %r", self._name, entry.id.decode(), error)
         self.dead += 1
         self._finish([entry.id])
 

@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 from bizosaas_events.bus.base import Names
 from bizosaas_events.bus.reading import Entry
 from bizosaas_events.catching_up import AHEAD
-from bizosaas_events.consumer import Feed, OrderedConsumer
+from bizosaas_events.consumer import ATTEMPTS, Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope, to_fields
+from bizosaas_events.errors import UnavailableError
 from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import Write
@@ -55,11 +56,14 @@ class Deployment:
         self.start(relay.run)
         return relay
 
-    def consumer(self, apply: Any, name: str = "counter", instance: str = "a", *, own: bool = True) -> OrderedConsumer:
+    def consumer(
+        self, apply: Any, name: str = "counter", instance: str = "a", *, own: bool = True, attempts: int = ATTEMPTS
+    ) -> OrderedConsumer:
         feed = Feed("account", PARTITIONS, self.store if own else None)
         return OrderedConsumer(
-            name, [feed], apply, pool=self.pool, redis=self.redis, env=self.env, instance=instance, ttl=TTL, batch=50
-        )
+            name, [feed], apply, pool=self.pool, redis=self.redis, env=self.env, instance=instance, ttl=TTL, batch=50,
+            attempts=attempts,
+        )  # fmt: skip
 
     async def close(self) -> None:
         await stop(self._tasks)
@@ -252,43 +256,53 @@ async def test_a_partition_goes_on_soon_after_its_process_died(deployment: Deplo
     assert seen.violations == 0
 
 
-async def test_an_event_that_cannot_be_applied_holds_up_only_its_partition(deployment: Deployment) -> None:
-    seen, broken = Seen(), True
+async def test_an_event_waits_for_what_is_away_and_holds_up_only_its_partition(deployment: Deployment) -> None:
+    seen, away = Seen(), True
 
     async def apply(connection: object, envelopes: Sequence[Envelope]) -> None:
-        if broken and any(e.subject == "account-7" and e.streamversion == 3 for e in envelopes):
-            raise ZeroDivisionError("a bug")
+        if away and any(e.subject == "account-7" and e.streamversion == 3 for e in envelopes):
+            raise UnavailableError("The vault is sealed.")
         await seen(connection, envelopes)
 
-    consumer = deployment.consumer(apply)
+    consumer = deployment.consumer(apply, attempts=1)
     deployment.start(consumer.run)
     deployment.relay()
     await deployment.fill(400)
     part = (await deployment.store.load("account-7"))[0].partition
     position = (await deployment.store.load("account-7"))[2].sequence
     rest = 400 - len(await deployment.store.read(part, position - 1, 1000))
-    await until(lambda: bool(consumer.failing) and consumer.applied >= rest)
+    await until(lambda: consumer.retried > 2 and consumer.applied >= rest)
     assert list(consumer.failing) == [("account", part)]
     assert "account.account.deposited.v1" in consumer.failing["account", part]
-    assert "a bug" in consumer.failing["account", part]
+    assert "The vault is sealed." in consumer.failing["account", part]
     assert consumer.held["account", part] == position - 1
     assert seen.count == rest
-    broken = False
+    away = False
     await until(lambda: seen.count == 400 and not consumer.failing)
     assert seen.violations == 0
+    assert await deployment.pool.fetchval("select count(*) from dead_letter") == 0
 
 
-async def test_an_entry_that_is_no_event_holds_up_only_its_partition(deployment: Deployment) -> None:
+@pytest.mark.parametrize("own", [True, False])
+async def test_an_entry_that_is_no_event_is_laid_anew_from_the_log(deployment: Deployment, own: bool) -> None:
     seen = Seen()
     await deployment.fill(400)
+    relay = Relay(deployment.store, deployment.pool, deployment.redis, env=deployment.env)
+    while await relay.step():
+        pass
     part = (await deployment.store.load("account-7"))[0].partition
-    await deployment.redis.xadd(deployment.names.partition("account", part), {"garbage": b"\xff"}, id="1-0")
-    consumer = deployment.consumer(seen)
-    deployment.start(consumer.run)
-    deployment.relay()
-    elsewhere = 400 - len(await deployment.store.read(part, 0, 1000))
-    await until(lambda: seen.count == elsewhere)
-    await until(lambda: ("account", part) in consumer.failing)
+    stream = deployment.names.partition("account", part)
+    entries = cast("list[Any]", await deployment.redis.xrange(stream))
+    await deployment.redis.delete(stream)
+    for n, (entry_id, fields) in enumerate(entries):
+        spoilt = {2: {"garbage": b"\xff"}, 4: {**fields, b"sequence": b"1"}, 6: {**fields, b"id": b"none"}}
+        if n != 8:
+            await deployment.redis.xadd(stream, spoilt.get(n, fields), id=entry_id)
+    deployment.start(deployment.consumer(seen, own=own).run)
+    deployment.start(relay.run)
+    await until(lambda: seen.count >= 400)
+    assert (seen.count, seen.violations) == (400, 0)
+    assert await deployment.pool.fetchval("select count(*) from dead_letter") == 0
 
 
 async def test_the_relay_takes_an_entry_out_of_turn_for_what_it_is(deployment: Deployment) -> None:

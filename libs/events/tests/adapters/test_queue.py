@@ -5,13 +5,14 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
 
 from bizosaas_events.bus.base import Names, command_envelope
+from bizosaas_events.dead_letters import DeadLetters, Filter
 from bizosaas_events.envelope import Envelope, new_id, to_fields
 from bizosaas_events.errors import DomainError, UnavailableError
 from bizosaas_events.queue import MAX_DELIVERIES, Handle, QueueConsumer
@@ -140,7 +141,8 @@ async def test_a_failure_that_stays_becomes_a_dead_letter(queue: Queue) -> None:
         await until(queue.all_done)
     assert await queue.effects() == [n for n in range(20) if n != 7]
     (dead,) = await queue.pool.fetch("select * from dead_letter")
-    assert (dead["consumer"], dead["attempts"]) == (f"{queue.stream}:{GROUP}", MAX_DELIVERIES)
+    assert (dead["consumer"], dead["stream"], dead["attempts"]) == (GROUP, queue.stream, MAX_DELIVERIES)
+    assert (dead["failure"], dead["error"]) == ("bug", "ZeroDivisionError")
     assert "a bug" in dead["reason"]
     assert json.loads(json.loads(dead["fields"])["data"])["cents"] == 7
     assert tries == MAX_DELIVERIES + 1  # once more, when it failed together with the others of its transaction
@@ -156,11 +158,57 @@ async def test_what_is_refused_or_unreadable_becomes_a_dead_letter_at_once(queue
     async with queue.running(queue.consumer(refuse)):
         await until(queue.all_done)
     dead = await queue.pool.fetch("select * from dead_letter order by id")
-    assert [(row["attempts"], row["reason"]) for row in dead] == [
-        (1, "stream entry lacks the field 'id'"),
-        (1, "DomainError('There is no such mailbox.')"),
+    assert [(row["attempts"], row["failure"], row["reason"]) for row in dead] == [
+        (1, "poison", "stream entry lacks the field 'id'"),
+        (1, "poison", "There is no such mailbox."),
     ]
-    assert json.loads(dead[0]["fields"]) == {"garbage": "\\xff"}
+    shown = await DeadLetters(queue.pool, queue.redis).find(str(dead[0]["id"]))
+    assert shown.fields == {"garbage": "\\xff"}
+
+
+async def test_a_dead_letter_of_a_queue_is_sent_again_as_it_was_and_has_its_effect_once(queue: Queue) -> None:
+    broken = True
+
+    async def handle(connection: Any, envelope: Envelope) -> None:
+        if broken:
+            raise DomainError("There is no such mailbox.")
+        await queue.effect(connection, envelope)
+
+    letters = DeadLetters(queue.pool, queue.redis)
+    await queue.put(2)
+    async with queue.running(queue.consumer(handle)):
+        await until(queue.all_done)
+        first, second = await letters.page(Filter(consumer=GROUP))
+        await letters.retry(first.id)
+
+        async def failed_again() -> bool:
+            return [letter.attempts for letter in await letters.page(Filter())] == [1, 2]
+
+        await until(failed_again)
+        (again,) = [letter for letter in await letters.page(Filter()) if letter.attempts == 2]
+        assert (again.key, again.first_at) == (first.key, first.first_at)
+        broken = False
+        edited = json.loads((await letters.find(second.id)).fields["data"]) | {"cents": 40}
+        await letters.retry(again.id)
+        await letters.retry(second.id, json.dumps(edited).encode())
+        await letters.retry(second.id)  # a repeat
+        await until(queue.all_done)
+    assert sorted(await queue.effects()) == [0, 40]
+    assert await letters.page(Filter()) == []
+
+
+async def test_the_very_bytes_of_what_cannot_be_read_are_sent_again(queue: Queue) -> None:
+    fields: dict[Any, Any] = {b"garb\x00ge": b"\xff\x00\xe9\xf0\x9f\x92\xa9", b"type": b"a\x00b\xff"}
+    await queue.redis.xadd(queue.stream, fields)
+    letters = DeadLetters(queue.pool, queue.redis)
+    async with queue.running(queue.consumer(queue.effect)):
+        await until(queue.all_done)
+    (dead,) = await letters.page(Filter())
+    assert dead.type == "a\\0b\\xff"
+    await queue.redis.delete(queue.stream)
+    await letters.retry(dead.id)
+    ((_, sent),) = cast("list[Any]", await queue.redis.xrange(queue.stream))
+    assert {name: value for name, value in sent.items() if name != b"deadletter"} == fields
 
 
 async def test_what_is_unavailable_is_tried_again(queue: Queue) -> None:

@@ -35,9 +35,9 @@ from bizosaas_events import (
 )
 from bizosaas_events.bus import Handler, Names, answer
 from bizosaas_events.bus.redis import send_reply
-from bizosaas_events.dead_letters import bury
+from bizosaas_events.dead_letters import Report, bury
 from bizosaas_events.envelope import from_fields
-from bizosaas_events.outages import OUTAGES
+from bizosaas_events.failures import Failure, failure_of
 from bizosaas_ports.access import allows
 
 from . import telemetry
@@ -64,7 +64,7 @@ class CommandHost:
 
     def __init__(
         self, *, service: str, codec: Codec, redis: Redis, redis_url: str, pool: "asyncpg.Pool[Any]", env: str,
-        instance: str, workers: int, idle_ms: int, handled: Callable[[str], Awaitable[Envelope | None]],
+        instance: str, workers: int, idle_ms: int, handled: Callable[[str], Awaitable[Envelope | None]], version: str = "",
     ) -> None:  # fmt: skip
         self._service = service
         self._codec = codec
@@ -74,6 +74,7 @@ class CommandHost:
         self._stream = self._names.commands(service)
         self._idle_ms = idle_ms
         self._handled = handled
+        self._version = version
         self._handlers: Mapping[type[Command], Handler] = {}
         self._failed: set[str] = set()
         self._consumers = (f"{instance}-live", f"{instance}-recovery")
@@ -191,10 +192,10 @@ class CommandHost:
                 envelope = from_fields(entry.fields)
                 command = self._codec.decode(envelope)
             except (UndecodableError, ValueError, UnknownTypeError) as error:
-                await self._bury(entry, str(error), 1)
+                await self._bury(entry, error, Failure.POISON, 1)
                 return
             if not isinstance(command, Command):
-                await self._bury(entry, f"{envelope.type} is not a command", 1)
+                await self._bury(entry, TypeError(f"{envelope.type} is not a command"), Failure.POISON, 1)
                 return
             await self._answer(entry, envelope, command)
         except BaseException:
@@ -214,11 +215,11 @@ class CommandHost:
                 reply = await answer(
                     within, command, self._handlers, category=self._service, allows=allows, handled=self._handled
                 )
-            except OUTAGES as error:
-                # It stays pending until the outage is over, and never becomes a dead letter for it.
-                _log.warning("command waits for an outage to end", error=str(error))
-                raise
             except Exception as error:
+                if failure_of(error) is Failure.TRANSIENT:
+                    # It stays pending until the outage is over, and never becomes a dead letter for it.
+                    _log.warning("command waits for an outage to end", error=str(error))
+                    raise
                 reply = await self._failure(entry, envelope, error)
             outcome = "refused" if reply.problem else "done"
             HANDLED.labels(envelope.type, outcome).inc()
@@ -234,14 +235,15 @@ class CommandHost:
         HANDLED.labels(envelope.type, "failed").inc()
         if deliveries < MAX_DELIVERIES:
             raise error
-        await self._bury(entry, repr(error), deliveries)
+        await self._bury(entry, error, failure_of(error), deliveries)
         problem = Problem(
             kind=Kind.UNAVAILABLE, slug="internal", detail="The command failed again and again; it is kept to be read.",
             remedy=f"Tell the operator the command's id, {envelope.id}.",
         )  # fmt: skip
         return Reply(command_id=envelope.id, problem=problem)
 
-    async def _bury(self, entry: Entry, reason: str, attempts: int) -> None:
-        await bury(self._pool, self._stream, entry.id, entry.fields, reason=reason, attempts=attempts)
+    async def _bury(self, entry: Entry, error: Exception, failure: Failure, attempts: int) -> None:
+        report = Report.of(error, failure, self._version)
+        await bury(self._pool, self._service, self._stream, entry.id, entry.fields, report=report, attempts=attempts)
         HANDLED.labels(entry.fields.get(b"type", b"unknown").decode("utf8", "replace")[:100], "dead").inc()
-        _log.error("command became a dead letter", entry=entry.id, reason=reason[:200])
+        _log.error("command became a dead letter", entry=entry.id, reason=str(error)[:200])

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
 import structlog
@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from bizosaas_events import Command, messages
 from bizosaas_events.bus import Handler
 from bizosaas_events.bus.redis import RedisCommandBus
-from bizosaas_events.consumer import Apply, Feed, OrderedConsumer
+from bizosaas_events.consumer import ATTEMPTS, Apply, Feed, OrderedConsumer
 from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop as stop_all
 from bizosaas_events.store.migrating import migrate
@@ -60,12 +60,21 @@ class Platform(Generic[S]):
     store: PostgresEventStore
 
 
+class Consumer(NamedTuple):
+    """An ordered consumer: the logs it reads, and what it does with their events."""
+
+    logs: Sequence[str]
+    apply: Apply
+    whole: bool = False
+    """Its effect is worth nothing with an event missing: what cannot be applied holds up its partition until it can."""
+
+
 @dataclass(frozen=True)
 class Service:
-    """What a bootstrap returns: the parts to run. `consumers` by name: the logs each reads, and what it does."""
+    """What a bootstrap returns: the parts to run. `consumers` by name."""
 
     commands: Mapping[type[Command], Handler]
-    consumers: Mapping[str, tuple[Sequence[str], Apply]] = field(default_factory=dict)
+    consumers: Mapping[str, Consumer] = field(default_factory=dict)
     tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     """Further work that goes on until cancelled, such as a Temporal worker."""
     checks: Mapping[str, Check] = field(default_factory=dict)
@@ -187,19 +196,20 @@ async def _wait(
     return False
 
 
-def consumer_of(platform: Platform[S], name: str, categories: Sequence[str], apply: Apply) -> OrderedConsumer:
-    """An ordered consumer of these logs; a service's own log is read from its store where Redis no longer has it."""
+def consumer_of(platform: Platform[S], name: str, consumer: Consumer) -> OrderedConsumer:
+    """An ordered consumer; a service's own log is read from its store where Redis no longer has it."""
     settings, store = platform.settings, platform.store
-    feeds = [Feed(c, settings.partitions, store if c == store.category else None) for c in categories]
+    feeds = [Feed(c, settings.partitions, store if c == store.category else None) for c in consumer.logs]
     return OrderedConsumer(
-        name, feeds, apply, pool=platform.pool, redis=platform.redis, env=settings.env, instance=platform.instance
-    )
+        name, feeds, consumer.apply, pool=platform.pool, redis=platform.redis, env=settings.env,
+        instance=platform.instance, attempts=None if consumer.whole else ATTEMPTS,
+    )  # fmt: skip
 
 
 async def _serve(name: str, platform: Platform[S], service: Service, health: Health, stop: asyncio.Event) -> None:
     settings = platform.settings
     relay = Relay(platform.store, platform.pool, platform.redis, env=settings.env)
-    consumers = [consumer_of(platform, n, logs, apply) for n, (logs, apply) in service.consumers.items()]
+    consumers = [consumer_of(platform, name, consumer) for name, consumer in service.consumers.items()]
     host = CommandHost(
         service=name, codec=platform.store.codec, redis=platform.redis, redis_url=str(settings.redis_url),
         pool=platform.pool, env=settings.env, instance=platform.instance, workers=settings.workers,

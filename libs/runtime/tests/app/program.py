@@ -6,7 +6,7 @@ from typing import Any
 
 from bizosaas_events import Envelope
 from bizosaas_runtime.settings import ServiceSettings
-from bizosaas_runtime.worker import Platform, Service, run
+from bizosaas_runtime.worker import Consumer, Platform, Service, run
 
 
 async def apply(connection: Any, envelopes: Sequence[Envelope]) -> None:
@@ -15,7 +15,7 @@ async def apply(connection: Any, envelopes: Sequence[Envelope]) -> None:
 
 @contextlib.asynccontextmanager
 async def bootstrap(platform: Platform[ServiceSettings]) -> AsyncIterator[Service]:
-    yield Service(commands={}, consumers={"self": (["tenant"], apply)})
+    yield Service(commands={}, consumers={"self": Consumer(["tenant"], apply)})
 
 
 if __name__ == "__main__":

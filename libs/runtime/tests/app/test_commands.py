@@ -82,7 +82,7 @@ class Stage:
         return await self.bus.ask(Probe(n=n), a_context(), id=new_id(), timeout=timeout)
 
     async def dead(self) -> list[asyncpg.Record]:
-        return await self.pool.fetch("select * from dead_letter order by at")
+        return await self.pool.fetch("select * from dead_letter order by id")
 
     async def pending(self) -> int:
         return int((await self.redis.xpending(self.stream, "account"))["pending"])
@@ -139,7 +139,9 @@ async def test_a_bug_is_tried_again_and_then_kept_as_a_dead_letter(stage: Stage)
         assert reply.command_id in reply.problem.remedy
         assert tries == MAX_DELIVERIES
         (dead,) = await stage.dead()
-        assert (dead["consumer"], dead["attempts"]) == (stage.stream, MAX_DELIVERIES)
+        assert (dead["consumer"], dead["stream"]) == ("account", stage.stream)
+        assert (dead["failure"], dead["attempts"]) == ("bug", MAX_DELIVERIES)
+        assert "in bug" in dead["traceback"]
         assert "division by zero" in dead["reason"]
         assert json.loads(dead["fields"])["id"] == reply.command_id
         await until(lambda: _is_zero(stage.pending()))

@@ -2,9 +2,10 @@
 
 import pytest
 
+from bizosaas_events import UnavailableError
 from bizosaas_events.messages.workflow import FinishWorkflow
 from bizosaas_ports.memory import MemoryWorkflows
-from bizosaas_ports.workflow import Verdict, WorkflowUnavailableError
+from bizosaas_ports.workflow import Verdict
 from workflow_svc.testing import MemoryWorkflowService, a_context, a_request, a_start, a_verdict
 
 SERVICE = a_context("service", "service:workflow-svc")
@@ -61,7 +62,7 @@ async def test_an_engine_that_is_away_delays_a_start_and_loses_nothing() -> None
     service = MemoryWorkflowService(workflows=workflows)
     workflows.away = True
     assert (await service.ask(a_start())).problem is None
-    with pytest.raises(WorkflowUnavailableError):
+    with pytest.raises(UnavailableError):
         await service.react()
     workflows.away = False
     await service.react()

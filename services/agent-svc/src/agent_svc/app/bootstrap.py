@@ -12,7 +12,7 @@ from bizosaas_events.envelope import now
 from bizosaas_events.messages import connector
 from bizosaas_ports.model import ModelPort
 from bizosaas_runtime.discovery import discover
-from bizosaas_runtime.worker import Platform, Service
+from bizosaas_runtime.worker import Consumer, Platform, Service
 
 from ..adapters import models
 from ..adapters.catalogue import read_catalogue
@@ -49,7 +49,7 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
         commands = bind(*HANDLERS, store=platform.store, catalogue=catalogue, engine=engine, ledger=ledger, now=now)
         yield Service(
             commands,
-            consumers={"agent-connections": ((connector.SERVICE,), project_connections)},
+            consumers={"agent-connections": Consumer([connector.SERVICE], project_connections)},
             tasks=[lambda: _scrub(ledger, settings.abandoned_hours)],
         )
 

@@ -9,7 +9,7 @@ from bizosaas_events.envelope import now
 from bizosaas_events.messages import categories
 from bizosaas_ports.signing import SigningKey
 from bizosaas_runtime.settings import WrongSettingError
-from bizosaas_runtime.worker import Platform, Service
+from bizosaas_runtime.worker import Consumer, Platform, Service
 
 from ..adapters.heads_file import HeadsFile
 from ..adapters.ledger import PostgresLedger
@@ -37,7 +37,7 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
     )  # fmt: skip
     yield Service(
         handlers,
-        consumers={"audit": (categories(), Journal(ledger).apply)},
+        consumers={"audit": Consumer(categories(), Journal(ledger).apply, whole=True)},
         tasks=(notary.run,),
         checks={"heads": notary.problem},
     )

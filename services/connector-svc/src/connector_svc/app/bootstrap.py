@@ -8,7 +8,7 @@ from bizosaas_events.bus import bind
 from bizosaas_events.envelope import now
 from bizosaas_ports.sealing import SealingKey, parse_public
 from bizosaas_runtime.discovery import discover
-from bizosaas_runtime.worker import Platform, Service
+from bizosaas_runtime.worker import Consumer, Platform, Service
 
 from ..adapters import connectors as package
 from ..adapters.authorizations import PostgresAuthorizations
@@ -55,6 +55,6 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
             new_state=lambda: secrets.token_urlsafe(32), now=now,
         )  # fmt: skip
         cleanup = SecretCleanup(store, vault)
-        yield Service(commands, consumers={"connector.secret-cleanup": (["connector"], cleanup.apply)})
+        yield Service(commands, consumers={"connector.secret-cleanup": Consumer(["connector"], cleanup.apply)})
     finally:
         await http.close()

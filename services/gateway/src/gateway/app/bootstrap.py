@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from bizosaas_events import messages
 from bizosaas_ports.sealing import parse_public
 from bizosaas_runtime.health import Check
-from bizosaas_runtime.worker import Platform, consumer_of
+from bizosaas_runtime.worker import Consumer, Platform, consumer_of
 
 from ..adapters.idempotency import Idempotency
 from ..adapters.rate_limits import Attempts
@@ -34,7 +34,7 @@ CONSUMER = "gateway"
 async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
     settings, redis = platform.settings, platform.redis
     read_model = ReadModel(messages.codec(), messages.views())
-    consumer = consumer_of(platform, CONSUMER, messages.categories(), read_model.apply)
+    consumer = consumer_of(platform, CONSUMER, Consumer(messages.categories(), read_model.apply))
     gateway = Gateway(
         settings=settings,
         keys=Keys(

@@ -14,7 +14,7 @@ from bizosaas_ports.sealing import SealingKey
 from bizosaas_ports.secret import SecretPort, SecretStoreUnavailableError
 from bizosaas_runtime.health import Check
 from bizosaas_runtime.settings import WrongSettingError
-from bizosaas_runtime.worker import Platform, Service
+from bizosaas_runtime.worker import Consumer, Platform, Service
 
 from ..adapters.cipher import parse_key
 from ..adapters.env import ConfiguredSecrets, EnvSecretAdapter
@@ -37,7 +37,7 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
             configuration=ConfiguredSecrets(os.environ), now=now, new_id=new_id,
         )  # fmt: skip
         destroyer = Destroyer(vault, platform.store)
-        yield Service(commands, consumers={"destroyer": (("secret",), destroyer.apply)}, checks=checks)
+        yield Service(commands, consumers={"destroyer": Consumer(["secret"], destroyer.apply)}, checks=checks)
 
 
 def _fingerprints(settings: Settings) -> Fingerprints:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from bizosaas_events.bus import bind
 from bizosaas_events.envelope import now
 from bizosaas_runtime.discovery import discover
-from bizosaas_runtime.worker import Platform, Service
+from bizosaas_runtime.worker import Consumer, Platform, Service
 
 from .. import workflows
 from ..adapters.activities import Activities
@@ -32,7 +32,7 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
     catalogue = {name: definition.input for name, definition in known.items()}
     yield Service(
         bind(*HANDLERS, store=store, catalogue=catalogue),
-        consumers={starter.name: ([store.category], starter.apply)},
+        consumers={starter.name: Consumer([store.category], starter.apply)},
         tasks=[worker.run],
         checks={"temporal": engine.problem, "temporal worker": worker.problem},
     )

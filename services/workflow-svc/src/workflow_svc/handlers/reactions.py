@@ -7,11 +7,11 @@ can be handed over: a start or a verdict is delayed, and never lost.
 from collections.abc import Sequence
 from typing import Any
 
-from bizosaas_events import Envelope, load_state
+from bizosaas_events import Envelope, UnavailableError, load_state
 from bizosaas_events.codec import type_of
 from bizosaas_events.messages.workflow import ApprovalDecided, WorkflowStarted
 from bizosaas_events.store import EventStore
-from bizosaas_ports.workflow import Origin, Verdict, WorkflowPort
+from bizosaas_ports.workflow import Origin, Verdict, WorkflowPort, WorkflowUnavailableError
 
 from ..domain.run import RUN
 
@@ -47,14 +47,20 @@ class WorkflowStarter:
         self._workflows = workflows
 
     async def apply(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
-        for envelope in envelopes:
-            if envelope.type not in _WANTED:
-                continue
-            match self._store.codec.decode(envelope):
-                case WorkflowStarted() as event:
-                    await start(event, envelope, store=self._store, workflows=self._workflows)
-                case ApprovalDecided() as event:
-                    await tell(event, workflows=self._workflows)
+        """The consumer. Raises UnavailableError, and is then called again later."""
+        try:
+            for envelope in envelopes:
+                if envelope.type in _WANTED:
+                    await self._hand_over(envelope)
+        except WorkflowUnavailableError as error:
+            raise UnavailableError(str(error)) from error
+
+    async def _hand_over(self, envelope: Envelope) -> None:
+        match self._store.codec.decode(envelope):
+            case WorkflowStarted() as event:
+                await start(event, envelope, store=self._store, workflows=self._workflows)
+            case ApprovalDecided() as event:
+                await tell(event, workflows=self._workflows)
 
 
 _WANTED = {type_of(WorkflowStarted), type_of(ApprovalDecided)}
