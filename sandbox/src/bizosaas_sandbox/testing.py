@@ -28,6 +28,7 @@ from bizosaas_sandbox.servers.openbao import OpenBao, find_openbao
 from bizosaas_sandbox.servers.postgres import THROW_AWAY, Postgres, find_postgres
 from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.redis import Redis, find_redis
+from bizosaas_sandbox.servers.redis_cluster import RedisCluster
 from bizosaas_sandbox.servers.temporal import Temporal, find_temporal
 from bizosaas_sandbox.servers.wordpress import WordPress, WordPressStandIn
 
@@ -36,7 +37,7 @@ ROLE, PASSWORD = "tester", "tester"
 
 PostgresServer = Postgres | PostgresContainer
 RedisServer = Redis | RedisContainer
-S = TypeVar("S", bound=ProcessServer | PostgresServer | RedisServer)
+S = TypeVar("S", bound=ProcessServer | PostgresServer | RedisServer | RedisCluster)
 NewDatabase = Callable[..., str]
 NewOidcProvider = Callable[..., OidcProvider]
 DatabaseTemplate = Callable[[str, Callable[[str], object]], str]
@@ -97,10 +98,31 @@ def redis_server(run_folder: Path) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_cluster_server(run_folder: Path) -> Iterator[RedisCluster]:
+    """The run's Redis Cluster, shared by all tests: keep apart by `env_name`. It takes two seconds to start."""
+    with _started(RedisCluster(run_folder / "redis-cluster")) as server:
+        yield server
+
+
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
     """Where the run's Redis is. Use it together with `env_name`."""
     return redis_server.url
+
+
+@pytest.fixture(
+    params=["redis_server", pytest.param("redis_cluster_server", marks=pytest.mark.xdist_group("redis-cluster"))],
+    ids=["one", "cluster"],
+)
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """Makes of a test two: with the run's Redis, and with its Redis Cluster. Use it together with `env_name`."""
+    server: Redis | RedisCluster = request.getfixturevalue(request.param)
+    return server.url
+
+
+one_redis = pytest.mark.parametrize("any_redis_url", ["redis_server"], indirect=True, ids=["one"])
+"""For a test of what has nothing to do with where keys are: not on the cluster, too."""
 
 
 @pytest.fixture
@@ -156,6 +178,13 @@ def database_template(postgres_server: PostgresServer) -> DatabaseTemplate:
 def private_redis(run_folder: Path) -> Iterator[Redis]:
     """A Redis of this test alone, to `kill()`, `start()`, `stop()` and `flushall()`: same URL and data after each."""
     with _started(Redis(run_folder / f"redis-{secrets.token_hex(4)}")) as server:
+        yield server
+
+
+@pytest.fixture
+def private_redis_cluster(run_folder: Path) -> Iterator[RedisCluster]:
+    """A Redis Cluster of this test alone, whose `masters()` may be killed: a replica takes over within two seconds."""
+    with _started(RedisCluster(run_folder / f"redis-cluster-{secrets.token_hex(4)}", node_timeout_ms=1000)) as server:
         yield server
 
 
@@ -244,7 +273,7 @@ def _started(server: S) -> Iterator[S]:
         yield server
     finally:
         server.stop()
-        if isinstance(server, ProcessServer):
+        if isinstance(server, ProcessServer | RedisCluster):
             shutil.rmtree(server.data, ignore_errors=True)
 
 

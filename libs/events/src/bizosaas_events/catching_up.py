@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
-from redis.asyncio import Redis
 
 from .bus.base import Names
+from .bus.connecting import Client
 from .bus.packing import exchange, pack
 from .entries import ADD, LAST, sent
 from .store.postgres import PostgresEventStore
@@ -59,7 +59,7 @@ Behind = Mapping[int, Mapping[str, int]]
 class CatchUp:
     """Lays the catch-up streams of one log."""
 
-    def __init__(self, store: PostgresEventStore, pool: "asyncpg.Pool[Any]", redis: Redis, names: Names) -> None:
+    def __init__(self, store: PostgresEventStore, pool: "asyncpg.Pool[Any]", redis: Client, names: Names) -> None:
         self._store = store
         self._pool = pool
         self._redis = redis
@@ -90,7 +90,7 @@ class CatchUp:
         await exchange(self._redis, commands)
         return sum(map(len, batches.values()))
 
-    def _lay(self, part: int, consumer: str, *values: str | bytes | int) -> bytes:
+    def _lay(self, part: int, consumer: str, *values: str | bytes | int) -> tuple[str, bytes]:
         names, category = self._names, self._store.category
         keys = names.again(category, part, consumer), names.behind(category, part)
-        return pack(("EVAL", _LAY, 2, *keys, consumer, *values))
+        return keys[0], pack(("EVAL", _LAY, 2, *keys, consumer, *values))

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import asyncpg
-from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from . import dead_letters
 from .bus.base import Names
-from .bus.reading import Entry, read_streams
+from .bus.connecting import Client, Pipeline
+from .bus.reading import Entry, Streams
 from .dead_letters import Ready, Report
 from .envelope import Envelope, from_fields
 from .failures import Failure, HandlerError, failure_of, spread
@@ -107,7 +106,7 @@ class OrderedConsumer:
     """
 
     def __init__(
-        self, name: str, feeds: Iterable[Feed], apply: Apply, *, pool: "asyncpg.Pool[Any]", redis: Redis,
+        self, name: str, feeds: Iterable[Feed], apply: Apply, *, pool: "asyncpg.Pool[Any]", redis: Client,
         env: str, instance: str, ttl: float = TTL_SECONDS, batch: int = BATCH, attempts: int | None = ATTEMPTS,
         version: str = "",
     ) -> None:  # fmt: skip
@@ -206,6 +205,10 @@ class OrderedConsumer:
                     self._reported = {key: p for key, p in self._reported.items() if key[0] != category}
 
     async def _consume(self) -> None:
+        async with Streams(self._redis) as reading:
+            await self._consume_from(reading)
+
+    async def _consume_from(self, reading: Streams) -> None:
         while True:
             now = time.monotonic()
             if now >= self._look_at and any(held.parked for held in self._held.values()):
@@ -220,7 +223,7 @@ class OrderedConsumer:
             wanted = {name: f"{self._held[key].position}-0" for name, key in streams.items()}
             # A shorter wait while a partition is held up, so that it is tried again when its time has come.
             block = BLOCK_MS if len(wanted) == len(self._held) else 50
-            for name, entries in await read_streams(self._redis, wanted, count=self._batch, block_ms=block):
+            for name, entries in await reading.read(wanted, count=self._batch, block_ms=block):
                 await self._take_entries(streams[name], name, entries)
             await self._tell()
 

@@ -22,8 +22,8 @@ from .errors import DomainError, Kind, StreamNotFoundError
 
 if TYPE_CHECKING:
     import asyncpg
-    from redis.asyncio import Redis
 
+    from .bus.connecting import Client
     from .failures import Failure
 
 State = Literal["waiting", "retrying", "parked"]
@@ -284,7 +284,7 @@ async def failed_again(connection: Any, letter: Ready, report: Report) -> None:
 class DeadLetters:
     """What an operator does about the dead letters in one database. Every action may be repeated."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", redis: "Redis") -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", redis: "Client") -> None:
         self._pool = pool
         self._redis = redis
 

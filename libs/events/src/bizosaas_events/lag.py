@@ -7,10 +7,10 @@ two of them is the number of events between.
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from .bus.base import Names
+from .bus.connecting import Client
 
 
 class Lag(NamedTuple):
@@ -29,7 +29,7 @@ class Lag(NamedTuple):
         return self.end - self.position
 
 
-async def lags(redis: Redis, env: str, category: str, partitions: int) -> list[Lag]:
+async def lags(redis: Client, env: str, category: str, partitions: int) -> list[Lag]:
     """The lag of every consumer that has reported a checkpoint of this log. Raises RedisError."""
     names = Names(env)
     said = cast("dict[bytes, bytes]", await redis.hgetall(names.checkpoints(category)))
@@ -42,7 +42,7 @@ async def lags(redis: Redis, env: str, category: str, partitions: int) -> list[L
     return await _with_seconds(redis, names, found)
 
 
-async def _ends(redis: Redis, keys: list[str]) -> list[int]:
+async def _ends(redis: Client, keys: list[str]) -> list[int]:
     pipeline = redis.pipeline(transaction=False)
     for key in keys:
         pipeline.xinfo_stream(key)
@@ -54,7 +54,7 @@ async def _ends(redis: Redis, keys: list[str]) -> list[int]:
     return ends
 
 
-async def _with_seconds(redis: Redis, names: Names, found: list[Lag]) -> list[Lag]:
+async def _with_seconds(redis: Client, names: Names, found: list[Lag]) -> list[Lag]:
     behind = [n for n, lag in enumerate(found) if lag.events]
     pipeline = redis.pipeline(transaction=False)
     for n in behind:

@@ -11,7 +11,9 @@ DATABASE_OUTAGES: tuple[type[Exception], ...] = (
     asyncpg.InternalClientError,  # seen when the server is killed while a connection is being set up
 )  # fmt: skip
 OUTAGES: tuple[type[Exception], ...] = (
-    OSError, redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, *DATABASE_OUTAGES,
+    OSError, redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError,
+    redis.ClusterError, redis.TryAgainError, redis.AskError,  # a cluster in which somebody died or something moves
+    *DATABASE_OUTAGES,
 )  # fmt: skip
 
 STORAGE_ERRORS: tuple[type[Exception], ...] = (*OUTAGES, redis.RedisError, asyncpg.PostgresError)

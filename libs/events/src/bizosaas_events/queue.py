@@ -16,9 +16,9 @@ from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from .bus.connecting import Client
 from .dead_letters import Report, bury
 from .envelope import Envelope, from_fields
 from .failures import Failure, HandlerError, failure_of, spread
@@ -50,7 +50,7 @@ class QueueConsumer:
     """
 
     def __init__(
-        self, group: str, stream: str, handle: Handle, *, pool: "asyncpg.Pool[Any]", redis: Redis, instance: str,
+        self, group: str, stream: str, handle: Handle, *, pool: "asyncpg.Pool[Any]", redis: Client, instance: str,
         workers: int = 16, transaction: int = 1, count: int = 200, idle_seconds: float = 5.0, pause: float = 0.5,
         longest_pause: float = 60.0, gone_seconds: float = 600.0, inbox: bool = True, version: str = "",
     ) -> None:  # fmt: skip

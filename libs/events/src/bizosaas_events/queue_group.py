@@ -7,8 +7,9 @@ of a script share the hash tag of the stream, so that they work on Redis Cluster
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+
+from .bus.connecting import Client
 
 _NOW = """
 local time = redis.call('TIME')
@@ -87,7 +88,7 @@ class Entry(NamedTuple):
 class Group:
     """One consumer of a group. Everything raises RedisError when Redis is away, NOGROUP until `provision`."""
 
-    def __init__(self, redis: Redis, stream: str, group: str, me: str, *, idle_ms: int) -> None:
+    def __init__(self, redis: Client, stream: str, group: str, me: str, *, idle_ms: int) -> None:
         self._redis = redis
         self._stream = stream
         self._group = group

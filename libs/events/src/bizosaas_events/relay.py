@@ -17,10 +17,10 @@ import time
 from typing import Any
 
 import asyncpg
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from .bus.base import Names
+from .bus.connecting import Client
 from .bus.packing import exchange, pack
 from .catching_up import AHEAD, CatchUp
 from .entries import ADD, LAST, sent
@@ -69,7 +69,7 @@ _log = logging.getLogger(__name__)
 class Relay:
     """Relays one store's log. `run` goes on until cancelled."""
 
-    def __init__(self, store: PostgresEventStore, pool: "asyncpg.Pool[Any]", redis: Redis, *, env: str) -> None:
+    def __init__(self, store: PostgresEventStore, pool: "asyncpg.Pool[Any]", redis: Client, *, env: str) -> None:
         self._store = store
         self._pool = pool
         self._redis = redis
@@ -136,7 +136,7 @@ class Relay:
             arguments: list[str | bytes | int] = [batch[0]["position"], self._begins.get(part, 0)]
             for row in batch:
                 arguments += sent(row)
-            commands.append(pack(("EVAL", _APPEND, 1, key, *arguments)))
+            commands.append((key, pack(("EVAL", _APPEND, 1, key, *arguments))))
         rewound = await self._settle()
         if commands:
             self._sending = asyncio.create_task(exchange(self._redis, commands))

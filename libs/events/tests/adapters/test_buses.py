@@ -7,12 +7,12 @@ from typing import cast
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bizosaas_events.bus.base import CommandBus, Names
+from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.memory import Answerer, MemoryCommandBus
-from bizosaas_events.bus.reading import read_streams
+from bizosaas_events.bus.reading import Streams
 from bizosaas_events.bus.redis import LARGE, RedisCommandBus, send_reply
 from bizosaas_events.envelope import Command, Envelope, Reply, from_fields, new_id
 from bizosaas_events.errors import ReplyTimeoutError, UnavailableError
@@ -38,13 +38,18 @@ class TestMemoryCommandBus(CommandBusSuite):
         return bus
 
 
-async def serve(redis: Redis, env: str, answerer: Answerer) -> None:
+async def serve(redis: Client, env: str, answerer: Answerer) -> None:
     """The smallest service: reads its commands from the beginning, one after another, and answers."""
+    async with Streams(redis) as reading:
+        await serve_from(reading, redis, env, answerer)
+
+
+async def serve_from(reading: Streams, redis: Client, env: str, answerer: Answerer) -> None:
     names, last = Names(env), "0-0"
     while True:
         stream = names.commands("account").encode()
         try:
-            found = await read_streams(redis, {stream: last}, count=100, block_ms=100)
+            found = await reading.read({stream: last}, count=100, block_ms=100)
         except RedisError:
             await asyncio.sleep(0.1)
             continue
@@ -57,16 +62,7 @@ async def serve(redis: Redis, env: str, answerer: Answerer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Redis]:
-    redis = Redis.from_url(url)
-    try:
-        yield redis
-    finally:
-        await redis.aclose()
-
-
-@contextlib.asynccontextmanager
-async def served(redis: Redis, env: str, store: EventStore) -> AsyncIterator[None]:
+async def served(redis: Client, env: str, store: EventStore) -> AsyncIterator[None]:
     serving = asyncio.create_task(serve(redis, env, account_answerer(store)))
     try:
         yield
@@ -74,22 +70,22 @@ async def served(redis: Redis, env: str, store: EventStore) -> AsyncIterator[Non
         await stop([serving])
 
 
-def bus_on(redis: Redis, env: str, *, remember_seconds: int = 0) -> RedisCommandBus:
+def bus_on(redis: Client, env: str, *, remember_seconds: int = 0) -> RedisCommandBus:
     return RedisCommandBus(redis, CODEC, env=env, source="test", instance="test-1", remember_seconds=remember_seconds)
 
 
 class TestRedisCommandBus(CommandBusSuite):
     @pytest.fixture
-    async def bus(self, store: EventStore, redis_url: str, env_name: str) -> AsyncIterator[CommandBus]:
-        async with connected(redis_url) as redis, served(redis, env_name, store), bus_on(redis, env_name) as bus:
+    async def bus(self, store: EventStore, redis: Client, env_name: str) -> AsyncIterator[CommandBus]:
+        async with served(redis, env_name, store), bus_on(redis, env_name) as bus:
             yield bus
 
 
 async def test_without_an_answer_in_time_the_caller_is_told_and_the_command_goes_on(
-    redis_url: str, env_name: str, store: EventStore
+    redis: Client, env_name: str, store: EventStore
 ) -> None:
     command = new_id()
-    async with connected(redis_url) as redis, bus_on(redis, env_name) as bus:
+    async with bus_on(redis, env_name) as bus:
         with pytest.raises(ReplyTimeoutError, match=r"account-svc has not answered within 0\.1 s"):
             await bus.ask(Deposit(account_id="1", cents=5), a_context(), id=command, timeout=0.1)
         assert await bus.outcome(command) is None
@@ -102,25 +98,24 @@ async def test_without_an_answer_in_time_the_caller_is_told_and_the_command_goes
         assert len(await store.load("account-1")) == 1
 
 
-async def test_who_sent_a_command_is_remembered_where_that_is_asked_for(redis_url: str, env_name: str) -> None:
+async def test_who_sent_a_command_is_remembered_where_that_is_asked_for(redis: Client, env_name: str) -> None:
     command, deposit = new_id(), Deposit(account_id="1", cents=5)
-    async with connected(redis_url) as redis:
-        async with bus_on(redis, env_name) as bus:
-            await bus.send(deposit, a_context(), id=command)
-            assert await bus.sender(command) is None
-        async with bus_on(redis, env_name, remember_seconds=60) as bus:
-            await bus.send(deposit, a_context("acme", actor="member:ann lee"), id=command)
-            assert await bus.sender(command) == ("acme", "member:ann lee")
+    async with bus_on(redis, env_name) as bus:
+        await bus.send(deposit, a_context(), id=command)
+        assert await bus.sender(command) is None
+    async with bus_on(redis, env_name, remember_seconds=60) as bus:
+        await bus.send(deposit, a_context("acme", actor="member:ann lee"), id=command)
+        assert await bus.sender(command) == ("acme", "member:ann lee")
 
 
-async def test_a_large_answer_is_read_once_and_then_gone_from_redis(redis_url: str, env_name: str) -> None:
+async def test_a_large_answer_is_read_once_and_then_gone_from_redis(redis: Client, env_name: str) -> None:
     """An export goes through Redis page by page, and must not fill it."""
     large = msgspec.Raw(b'"' + b"x" * 2 * LARGE + b'"')
 
     async def answer(envelope: Envelope, command: Command) -> Reply:
         return Reply(command_id=envelope.id, result=large if cast(Deposit, command).cents else msgspec.Raw(b"1"))
 
-    async with connected(redis_url) as redis, bus_on(redis, env_name) as bus:
+    async with bus_on(redis, env_name) as bus:
         serving = asyncio.create_task(serve(redis, env_name, answer))
         for cents, kept in ((1, 0), (0, 1), (2, 0), (0, 1), (0, 2)):
             command = new_id()
@@ -142,7 +137,10 @@ async def test_a_dead_redis_is_said_at_once_and_found_again(
     private_redis: RedisServer, env_name: str, store: EventStore
 ) -> None:
     deposit = Deposit(account_id="1", cents=5)
-    async with connected(private_redis.url) as redis, bus_on(redis, env_name, remember_seconds=60) as bus:
+    async with (
+        contextlib.aclosing(connect(private_redis.url)) as redis,
+        bus_on(redis, env_name, remember_seconds=60) as bus,
+    ):
         async with served(redis, env_name, store):
             await bus.call(deposit, Balance, a_context(), id=new_id(), timeout=5)
         private_redis.kill()

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from bizosaas_events.bus.base import Names
+from bizosaas_events.bus.connecting import Client
 from bizosaas_events.bus.reading import Entry
 from bizosaas_events.catching_up import AHEAD
 from bizosaas_events.consumer import ATTEMPTS, Feed, OrderedConsumer
@@ -23,6 +23,7 @@ from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.account import CODEC, Deposited, a_context
 from bizosaas_events.testing.waiting import until
+from bizosaas_sandbox.testing import one_redis
 
 PARTITIONS = 8
 TTL = 1.0
@@ -31,7 +32,7 @@ TTL = 1.0
 class Deployment:
     """One service's log, its relay and its consumers, all in this process."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", redis: Redis, env: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", redis: Client, env: str) -> None:
         self.pool = pool
         self.redis = redis
         self.env = env
@@ -91,17 +92,15 @@ class Seen:
 @pytest.fixture
 async def deployment(
     database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str],
-    redis_url: str, env_name: str,
+    redis: Client, env_name: str,
 ) -> AsyncIterator[Deployment]:  # fmt: skip
     url = new_database(template=database_template("event_log", migrate))
-    redis = Redis.from_url(redis_url)
     async with asyncpg.create_pool(url, min_size=2, max_size=10) as pool:
         deployment = Deployment(pool, redis, env_name)
         try:
             yield deployment
         finally:
             await deployment.close()
-            await redis.aclose()
 
 
 async def test_every_event_is_applied_once_and_in_order(deployment: Deployment) -> None:
@@ -221,6 +220,7 @@ async def test_a_flushed_redis_is_refilled_while_everybody_works(deployment: Dep
     assert (seen.count, seen.violations) == (1600, 0)
 
 
+@one_redis
 async def test_instances_share_the_partitions_fairly_and_give_them_back(deployment: Deployment) -> None:
     seen = Seen()
     first, second = deployment.consumer(seen), deployment.consumer(seen, instance="b")
@@ -235,6 +235,7 @@ async def test_instances_share_the_partitions_fairly_and_give_them_back(deployme
     await until(lambda: len(second.held) == PARTITIONS, TTL)
 
 
+@one_redis
 async def test_a_partition_goes_on_soon_after_its_process_died(deployment: Deployment) -> None:
     seen = Seen()
     dead, survivor = deployment.consumer(seen), deployment.consumer(seen, instance="b")
@@ -256,6 +257,7 @@ async def test_a_partition_goes_on_soon_after_its_process_died(deployment: Deplo
     assert seen.violations == 0
 
 
+@one_redis
 async def test_an_event_waits_for_what_is_away_and_holds_up_only_its_partition(deployment: Deployment) -> None:
     seen, away = Seen(), True
 
@@ -283,6 +285,7 @@ async def test_an_event_waits_for_what_is_away_and_holds_up_only_its_partition(d
     assert await deployment.pool.fetchval("select count(*) from dead_letter") == 0
 
 
+@one_redis
 @pytest.mark.parametrize("own", [True, False])
 async def test_an_entry_that_is_no_event_is_laid_anew_from_the_log(deployment: Deployment, own: bool) -> None:
     seen = Seen()

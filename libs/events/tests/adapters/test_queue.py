@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from bizosaas_events.bus.base import Names, command_envelope
+from bizosaas_events.bus.connecting import Client
 from bizosaas_events.dead_letters import DeadLetters, Filter
 from bizosaas_events.envelope import Envelope, new_id, to_fields
 from bizosaas_events.errors import DomainError, UnavailableError
@@ -20,6 +20,7 @@ from bizosaas_events.stopping import stop
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.testing.account import CODEC, Deposit, a_context
 from bizosaas_events.testing.waiting import until
+from bizosaas_sandbox.testing import one_redis
 
 GROUP = "mail"
 
@@ -27,7 +28,7 @@ GROUP = "mail"
 class Queue:
     """A queue, its database, and as many consumers as a test wants."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", redis: Redis, env: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", redis: Client, env: str) -> None:
         self.pool = pool
         self.redis = redis
         self.stream = Names(env).queue("mail")
@@ -82,14 +83,12 @@ def number(envelope: Envelope) -> int:
 @pytest.fixture
 async def queue(
     database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str],
-    redis_url: str, env_name: str,
+    redis: Client, env_name: str,
 ) -> AsyncIterator[Queue]:  # fmt: skip
     url = new_database(template=database_template("event_log", migrate))
-    redis = Redis.from_url(redis_url)
     async with asyncpg.create_pool(url, min_size=1, max_size=10) as pool:
         await pool.execute("create table effect (n int not null)")
         yield Queue(pool, redis, env_name)
-    await redis.aclose()
 
 
 @pytest.mark.parametrize("transaction", [1, 50])
@@ -102,6 +101,7 @@ async def test_every_message_has_its_effect_once(queue: Queue, transaction: int)
     assert await queue.effects() == list(range(600))
 
 
+@one_redis
 async def test_a_message_sent_twice_has_its_effect_once(queue: Queue) -> None:
     await queue.put(10, id=new_id())
     async with queue.running(queue.consumer(transaction=4)):
@@ -125,6 +125,7 @@ async def test_a_failure_is_tried_again_later_and_holds_up_nobody(queue: Queue) 
     assert await queue.pool.fetchval("select count(*) from dead_letter") == 0
 
 
+@one_redis
 async def test_a_failure_that_stays_becomes_a_dead_letter(queue: Queue) -> None:
     tries = 0
 
@@ -149,6 +150,7 @@ async def test_a_failure_that_stays_becomes_a_dead_letter(queue: Queue) -> None:
     assert consumer.dead == 1
 
 
+@one_redis
 async def test_what_is_refused_or_unreadable_becomes_a_dead_letter_at_once(queue: Queue) -> None:
     async def refuse(connection: Any, envelope: Envelope) -> None:
         raise DomainError("There is no such mailbox.")
@@ -211,6 +213,7 @@ async def test_the_very_bytes_of_what_cannot_be_read_are_sent_again(queue: Queue
     assert {name: value for name, value in sent.items() if name != b"deadletter"} == fields
 
 
+@one_redis
 async def test_what_is_unavailable_is_tried_again(queue: Queue) -> None:
     tries = 0
 
@@ -226,6 +229,7 @@ async def test_what_is_unavailable_is_tried_again(queue: Queue) -> None:
     assert tries == 2
 
 
+@one_redis
 async def test_an_outage_of_the_database_is_nobodys_failure(queue: Queue) -> None:
     tries = 0
 
@@ -242,6 +246,7 @@ async def test_an_outage_of_the_database_is_nobodys_failure(queue: Queue) -> Non
     assert await queue.effects() == [0]
 
 
+@one_redis
 async def test_stopping_finishes_what_runs_and_hands_over_the_rest_at_once(queue: Queue) -> None:
     began = 0
 
@@ -277,6 +282,7 @@ async def test_a_cancelled_consumer_hands_over_too_and_leaves_no_half_effect(que
     assert await queue.effects() == list(range(20))
 
 
+@one_redis
 async def test_a_long_handler_is_left_alone(queue: Queue) -> None:
     async def slow(connection: Any, envelope: Envelope) -> None:
         queue.seen[number(envelope)] += 1
@@ -315,6 +321,7 @@ async def test_what_is_done_is_deleted_and_consumers_that_are_gone_are_forgotten
         await until(tidy)
 
 
+@one_redis
 async def test_without_an_inbox_nothing_is_written_by_the_queue(queue: Queue) -> None:
     async def note(connection: Any, envelope: Envelope) -> None:
         assert connection is None

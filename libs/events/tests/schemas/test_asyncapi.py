@@ -105,7 +105,7 @@ def test_the_headers_are_the_fields_that_travel() -> None:
 def test_the_streams_are_named_as_they_are_in_redis() -> None:
     channels = DOCUMENT["channels"]
     assert channels["connector.commands"]["x-redis-stream"] == Names("<env>").commands("connector")
-    assert channels["connector.events"]["x-redis-stream"] == "{<env>:connector:00} … {<env>:connector:63}"
+    assert channels["connector.events"]["x-redis-stream"] == "{<env>:00}:connector … {<env>:63}:connector"
     assert channels["replies"]["address"] == "{env}:reply:{instance}"
     assert set(channels["replies"]["parameters"]) == {"env", "instance"}
 

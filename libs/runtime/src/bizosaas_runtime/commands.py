@@ -16,11 +16,10 @@ import asyncpg
 import msgspec
 import structlog
 from faststream import AckPolicy
-from faststream.redis import RedisBroker, RedisStreamMessage, StreamSub
+from faststream.redis import RedisBroker, RedisClusterBroker, RedisStreamMessage, StreamSub
 from faststream.redis.subscriber.usecases import LogicSubscriber
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from bizosaas_events import (
@@ -34,6 +33,7 @@ from bizosaas_events import (
     UnknownTypeError,
 )
 from bizosaas_events.bus import Handler, Names, answer
+from bizosaas_events.bus.connecting import Client, address_of
 from bizosaas_events.bus.redis import send_reply
 from bizosaas_events.dead_letters import Report, bury
 from bizosaas_events.envelope import from_fields
@@ -63,7 +63,7 @@ class CommandHost:
     """Hosts a service's command handlers: reads its stream, answers, keeps and recovers what is pending."""
 
     def __init__(
-        self, *, service: str, codec: Codec, redis: Redis, redis_url: str, pool: "asyncpg.Pool[Any]", env: str,
+        self, *, service: str, codec: Codec, redis: Client, redis_url: str, pool: "asyncpg.Pool[Any]", env: str,
         instance: str, workers: int, idle_ms: int, handled: Callable[[str], Awaitable[Envelope | None]], version: str = "",
     ) -> None:  # fmt: skip
         self._service = service
@@ -79,8 +79,9 @@ class CommandHost:
         self._failed: set[str] = set()
         self._consumers = (f"{instance}-live", f"{instance}-recovery")
         self._draining = False
-        self._broker = RedisBroker(
-            redis_url,
+        address, cluster = address_of(redis_url)
+        self._broker = (RedisClusterBroker if cluster else RedisBroker)(
+            address,
             logger=cast(Any, None),
             apply_types=False,
             parser=self._parse,

@@ -4,7 +4,7 @@ import socket
 import sys
 from typing import TypeVar
 
-from pydantic import Field, PostgresDsn, RedisDsn, ValidationError
+from pydantic import Field, PostgresDsn, RedisDsn, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "BIZOS_"
@@ -29,7 +29,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     env: str = Field("bizos", pattern=r"^[a-z0-9-]+$", description="Prefix of all keys in Redis: one per deployment.")
-    redis_url: RedisDsn = Field(description="Redis 7.2 or newer, or Valkey, with AOF on.")
+    redis_url: RedisDsn = Field(
+        description="Redis 7.2 or newer, or Valkey, with AOF on; with ?cluster=true, any server of a Redis Cluster."
+    )
     partitions: int = Field(64, ge=1, le=1024, description="Partitions of each event log; fixed once there are events.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     health_port: int = Field(8080, ge=0, le=65535, description="Port of /livez, /readyz and /metrics.")
@@ -37,6 +39,14 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str = Field(
         "", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", description="Where traces go; empty: nowhere."
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _of_a_cluster_or_not(cls, url: RedisDsn) -> RedisDsn:
+        from bizosaas_events.bus.connecting import address_of
+
+        address_of(str(url))
+        return url
 
 
 class ServiceSettings(Settings):

@@ -15,12 +15,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import asyncpg
 import structlog
 from prometheus_client import Gauge
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
 from bizosaas_events import Command, messages
 from bizosaas_events.bus import Handler
+from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.consumer import ATTEMPTS, Apply, Feed, OrderedConsumer
 from bizosaas_events.relay import Relay
@@ -55,7 +55,7 @@ class Platform(Generic[S]):
     settings: S
     instance: str
     pool: "asyncpg.Pool[Any]"
-    redis: Redis
+    redis: Client
     bus: RedisCommandBus
     store: PostgresEventStore
 
@@ -163,7 +163,7 @@ async def open_platform(
     ):
         yield None
         return
-    redis: Redis = Redis.from_url(str(settings.redis_url))
+    redis = connect(str(settings.redis_url))
     if not await _wait("Redis", lambda: redis.ping(), (RedisError, OSError), stop):
         yield None
         return

@@ -9,10 +9,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from bizosaas_events import Codec, Command, Context, Envelope, Kind, Reply, Result, new_id
 from bizosaas_events.bus import Answer, CommandBus, Handler, bind
+from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.envelope import to_fields
 from bizosaas_events.stopping import stop
@@ -22,6 +22,7 @@ from bizosaas_events.testing.account import CODEC, HANDLERS, Deposit, a_context
 from bizosaas_events.testing.bus import CommandBusSuite
 from bizosaas_events.testing.waiting import until
 from bizosaas_runtime.commands import MAX_DELIVERIES, CommandHost
+from bizosaas_sandbox.testing import one_redis
 
 IDLE_MS = 400
 
@@ -44,7 +45,9 @@ PROBING = Codec([*CODEC.types.values(), Probe, Probed])
 class Stage:
     """A database, a Redis, a bus, and as many hosts of the service `account` as a test wants."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", redis: Redis, redis_url: str, env: str, bus: RedisCommandBus) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[Any]", redis: Client, redis_url: str, env: str, bus: RedisCommandBus
+    ) -> None:
         self.pool = pool
         self.redis = redis
         self.redis_url = redis_url
@@ -91,15 +94,15 @@ class Stage:
 @pytest.fixture
 async def stage(
     database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str],
-    redis_url: str, env_name: str,
+    any_redis_url: str, env_name: str,
 ) -> AsyncIterator[Stage]:  # fmt: skip
     url = new_database(template=database_template("event_log", migrate))
-    redis = Redis.from_url(redis_url)
+    redis = connect(any_redis_url)
     async with (
         asyncpg.create_pool(url, min_size=1, max_size=8) as pool,
         RedisCommandBus(redis, PROBING, env=env_name, source="test", instance="test-1") as bus,
     ):
-        yield Stage(pool, redis, redis_url, env_name, bus)
+        yield Stage(pool, redis, any_redis_url, env_name, bus)
     await redis.aclose()
 
 
@@ -124,6 +127,7 @@ async def test_what_was_sent_before_the_first_start_is_handled(stage: Stage) -> 
         await until(handled)
 
 
+@one_redis
 async def test_a_bug_is_tried_again_and_then_kept_as_a_dead_letter(stage: Stage) -> None:
     tries = 0
 
@@ -147,6 +151,7 @@ async def test_a_bug_is_tried_again_and_then_kept_as_a_dead_letter(stage: Stage)
         await until(lambda: _is_zero(stage.pending()))
 
 
+@one_redis
 async def test_a_bug_that_goes_away_leaves_no_trace(stage: Stage) -> None:
     tries = 0
 
@@ -161,6 +166,7 @@ async def test_a_bug_that_goes_away_leaves_no_trace(stage: Stage) -> None:
         assert (tries, await stage.dead()) == (3, [])
 
 
+@one_redis
 async def test_what_cannot_be_read_becomes_a_dead_letter_at_once_and_holds_up_nobody(stage: Stage) -> None:
     async with stage.host():
         well = {
@@ -189,6 +195,7 @@ async def test_what_cannot_be_read_becomes_a_dead_letter_at_once_and_holds_up_no
         assert len(reasons) == 6
 
 
+@one_redis
 async def test_an_outage_is_waited_out_and_never_becomes_a_dead_letter(stage: Stage) -> None:
     tries = 0
 
@@ -203,6 +210,7 @@ async def test_an_outage_is_waited_out_and_never_becomes_a_dead_letter(stage: St
         assert (tries, await stage.dead()) == (MAX_DELIVERIES + 2, [])
 
 
+@one_redis
 async def test_a_handler_that_takes_longer_than_others_wait_is_left_alone(stage: Stage) -> None:
     calls = 0
 
@@ -217,6 +225,7 @@ async def test_a_handler_that_takes_longer_than_others_wait_is_left_alone(stage:
     assert calls == 3
 
 
+@one_redis
 async def test_what_waits_inside_the_client_is_not_taken_for_abandoned(stage: Stage) -> None:
     calls: list[int] = []
 
@@ -229,6 +238,7 @@ async def test_what_waits_inside_the_client_is_not_taken_for_abandoned(stage: St
     assert sorted(calls) == list(range(60))
 
 
+@one_redis
 async def test_draining_finishes_what_is_in_hand_and_hands_over_the_rest_at_once(stage: Stage) -> None:
     began: list[int] = []
 

@@ -50,6 +50,20 @@ def test_every_wrong_setting_is_named_without_its_value(
     assert "hunter2" not in printed
 
 
+def test_whether_redis_is_a_cluster_is_said_in_its_address(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("BIZOS_REDIS_URL", "redis://127.0.0.1:6379?cluster=true")
+    assert str(load(Settings).redis_url).endswith("?cluster=true")
+    environment.setenv("BIZOS_REDIS_URL", "redis://127.0.0.1:6379?cluster=maybe")
+    with pytest.raises(SystemExit):
+        load(Settings)
+    assert (
+        "BIZOS_REDIS_URL is wrong: cluster= in the address of Redis is neither true nor false"
+        in capsys.readouterr().err
+    )
+
+
 def test_settings_cannot_be_changed(environment: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(Settings).partitions = 3  # type: ignore[misc]  # that is the point

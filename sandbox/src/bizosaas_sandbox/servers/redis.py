@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from bizosaas_sandbox.servers.base import Say, silent
 from bizosaas_sandbox.servers.binaries import Binary, at_least, first, in_wheel, on_path, version_of
@@ -47,20 +48,28 @@ class Redis(ProcessServer):
         return [self.binary.path, *(part for key, value in settings.items() for part in (f"--{key}", value))]
 
     def ready(self) -> bool:
-        return self._ask("PING") == "+PONG"  # while it loads its data it answers -LOADING
+        return self.ask("PING") == "+PONG"  # while it loads its data it answers -LOADING
 
     def flushall(self) -> None:
         """Forget everything, as a Redis that was replaced would have."""
-        if (answer := self._ask("FLUSHALL")) != "+OK":
+        if (answer := self.ask("FLUSHALL")) != "+OK":
             raise RuntimeError(f"Redis refused FLUSHALL: {answer}")
 
-    def _ask(self, command: str) -> str | None:
+    def ask(self, command: str) -> str | None:
+        """The answer to a command in one line, as it is on the wire; None when there is none."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
                 connection.sendall(f"{command}\r\n".encode())
-                return connection.recv(1024).decode().splitlines()[0]
-        except (OSError, IndexError):
+                return _answer(cast("BinaryIO", connection.makefile("rb")))
+        except (OSError, ValueError):
             return None
+
+
+def _answer(lines: BinaryIO) -> str | None:
+    first = lines.readline().decode().rstrip()
+    if not first.startswith("$"):
+        return first or None
+    return lines.read(int(first[1:])).decode()
 
 
 def find_redis() -> Binary:

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import httpx
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bizosaas_events import (
@@ -31,7 +30,8 @@ from bizosaas_events import (
 )  # fmt: skip
 from bizosaas_events.bus import Answer, Names
 from bizosaas_events.bus.base import reply_of
-from bizosaas_events.bus.reading import read_streams
+from bizosaas_events.bus.connecting import Client, connect
+from bizosaas_events.bus.reading import Streams
 from bizosaas_events.bus.redis import send_reply
 from bizosaas_events.codec import type_of
 from bizosaas_events.envelope import from_fields, now, partition_of, to_fields
@@ -74,7 +74,7 @@ class _RefusalError(DomainError):
 class Services:
     """Answers commands as the services would, in a few lines each, and relays the events that come of them."""
 
-    redis: Redis
+    redis: Client
     env: str
     silent: set[str] = field(default_factory=set)
     """Services that do not answer, as if they were down."""
@@ -91,11 +91,15 @@ class Services:
 
     async def run(self) -> None:
         """Answer until cancelled; an outage is waited out."""
+        async with Streams(self.redis) as reading:
+            await self._answer(reading)
+
+    async def _answer(self, reading: Streams) -> None:
         names = Names(self.env)
         last = {names.commands(service).encode(): "0-0" for service in messages.categories()}
         while True:
             try:
-                for name, entries in await read_streams(self.redis, last, count=100, block_ms=100):
+                for name, entries in await reading.read(last, count=100, block_ms=100):
                     for id, fields in entries:
                         last[name] = id.decode()
                         envelope = from_fields(fields)
@@ -442,7 +446,7 @@ async def until_ready(http: httpx.AsyncClient, wanted: int = 200) -> None:
 async def running(settings: Settings) -> AsyncIterator[World]:
     """The gateway on these settings, until the block ends."""
     stop = asyncio.Event()
-    redis: Redis = Redis.from_url(str(settings.redis_url))
+    redis = connect(str(settings.redis_url))
     services = Services(redis, settings.env)
     answering = asyncio.create_task(services.run())
     gateway = asyncio.create_task(serve(settings, stop))

@@ -20,8 +20,8 @@ class Names(NamedTuple):
     env: str
 
     def partition(self, category: str, part: int) -> str:
-        """The stream of one partition of an event log."""
-        return f"{{{self.env}:{category}:{part:02}}}"
+        """The stream of one partition of an event log; a consumer of several logs reads the same part of all at once."""
+        return f"{{{self.env}:{part:02}}}:{category}"
 
     def checkpoints(self, category: str) -> str:
         """How far each consumer of an event log has come: a hash of `<consumer>|<part>` to position."""

@@ -2,28 +2,65 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from .connecting import Client, Cluster, Server, server_of
 
 # hiredis' stub speaks of a tuple of one.
 pack = cast("Callable[[tuple[str | bytes | int, ...]], bytes]", hiredis.pack_command)
 
 
-async def exchange(redis: Redis, commands: Sequence[bytes]) -> list[Any]:
-    """Send packed commands and return their answers. Raises the first that is an error, or that the connection broke."""
-    pool = redis.connection_pool
-    connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
+async def exchange(redis: Client, commands: Sequence[tuple[str, bytes]]) -> list[Any]:
+    """Send packed commands, each with its key, and return their answers.
+
+    Commands to one server go out in one write, to different servers at once.
+    Raises the first error that was answered, or that a connection broke.
+    """
+    places: dict[Server, list[int]] = {}
+    for n, (key, _) in enumerate(commands):
+        places.setdefault(await server_of(redis, key), []).append(n)
+    said = await asyncio.gather(
+        *(_ask(server, [commands[n][1] for n in ns]) for server, ns in places.items()), return_exceptions=True
+    )
+    answers: list[Any] = [None] * len(commands)
+    for ns, some in zip(places.values(), said, strict=True):
+        for n, answer in zip(ns, [some] * len(ns) if isinstance(some, BaseException) else some, strict=True):
+            answers[n] = answer
+    errors = [answer for answer in answers if isinstance(answer, BaseException)]
+    for error in errors:
+        if isinstance(redis, Cluster) and isinstance(error, RedisError | OSError):
+            await redis.learn(error)
+    if errors:
+        raise errors[0]
+    return answers
+
+
+async def _ask(server: Server, commands: Sequence[bytes]) -> list[Any]:
+    connection = await server.get_connection()
+    try:
+        return await converse(connection, commands, len(commands))
+    finally:
+        await server.release(connection)
+
+
+async def converse(connection: AbstractConnection, commands: Iterable[bytes], replies: int) -> list[Any]:
+    """Write everything at once and read so many answers, errors among them. Raises when the connection breaks."""
     try:
         # One time limit for all: one for each answer costs as much as reading it.
         async with asyncio.timeout(connection.socket_timeout):
             await connection.send_packed_command(b"".join(commands))
-            return [await connection.read_response(timeout=math.inf) for _ in commands]
+            answers: list[Any] = []
+            for _ in range(replies):
+                try:
+                    answers.append(await connection.read_response(timeout=math.inf))
+                except ResponseError as error:
+                    answers.append(error)
+            return answers
     except BaseException:
         await connection.disconnect()  # it may have answers on the way that nobody would read
         raise
-    finally:
-        await pool.release(connection)

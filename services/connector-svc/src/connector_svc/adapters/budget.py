@@ -1,8 +1,9 @@
 """What is left of a vendor's patience, in Redis: a key per connection that lives as long as we were asked to wait."""
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from bizosaas_events.bus.connecting import Client
 
 _log = structlog.get_logger(__name__)
 
@@ -10,7 +11,7 @@ _log = structlog.get_logger(__name__)
 class RedisBudget:
     """See `Budget`."""
 
-    def __init__(self, redis: Redis, *, env: str) -> None:
+    def __init__(self, redis: Client, *, env: str) -> None:
         self._redis = redis
         self._env = env
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from redis.asyncio import Redis
 
 from bizosaas_events import Command, messages, new_id
 from bizosaas_events.bus import Names
-from bizosaas_events.bus.reading import read_streams
+from bizosaas_events.bus.connecting import Client, connect
+from bizosaas_events.bus.reading import Streams
 from bizosaas_events.bus.redis import RedisCommandBus, send_reply
 from bizosaas_events.envelope import from_fields
 from bizosaas_events.stopping import stop
@@ -85,7 +85,7 @@ class ConnectorProcess:
 @contextlib.asynccontextmanager
 async def caller(redis_url: str, env: str) -> AsyncIterator[RedisCommandBus]:
     """A bus to send commands with, as the gateway does."""
-    redis: Redis = Redis.from_url(redis_url)
+    redis = connect(redis_url)
     try:
         instance = f"test-{new_id()}"
         async with RedisCommandBus(redis, messages.codec(), env=env, source="gateway", instance=instance) as bus:
@@ -98,7 +98,7 @@ async def caller(redis_url: str, env: str) -> AsyncIterator[RedisCommandBus]:
 async def secrets_over_redis(redis_url: str, env: str) -> AsyncIterator[MemorySecretSvc]:
     """secret-svc, played by the test: it outlives every process of connector-svc."""
     played = MemorySecretSvc()
-    redis: Redis = Redis.from_url(redis_url)
+    redis = connect(redis_url)
     serving = asyncio.create_task(_serve(played, redis, Names(env)))
     try:
         yield played
@@ -107,15 +107,16 @@ async def secrets_over_redis(redis_url: str, env: str) -> AsyncIterator[MemorySe
         await redis.aclose()
 
 
-async def _serve(played: MemorySecretSvc, redis: Redis, names: Names) -> None:
+async def _serve(played: MemorySecretSvc, redis: Client, names: Names) -> None:
     stream, last = names.commands("secret").encode(), "0-0"
-    while True:
-        for _, entries in await read_streams(redis, {stream: last}, count=50, block_ms=200):
-            for entry_id, fields in entries:
-                last, envelope = entry_id.decode(), from_fields(fields)
-                command = messages.codec().decode(envelope)
-                assert isinstance(command, Command)
-                await send_reply(redis, names, envelope, await played(envelope, command))
+    async with Streams(redis) as reading:
+        while True:
+            for _, entries in await reading.read({stream: last}, count=50, block_ms=200):
+                for entry_id, fields in entries:
+                    last, envelope = entry_id.decode(), from_fields(fields)
+                    command = messages.codec().decode(envelope)
+                    assert isinstance(command, Command)
+                    await send_reply(redis, names, envelope, await played(envelope, command))
 
 
 def _free_port() -> int:

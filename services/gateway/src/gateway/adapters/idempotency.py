@@ -4,7 +4,7 @@ import hmac
 from typing import cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from redis.asyncio import Redis
+from bizosaas_events.bus.connecting import Client
 
 KEPT_SECONDS = 24 * 3600
 
@@ -14,7 +14,7 @@ _NAMESPACE = uuid5(NAMESPACE_URL, "bizosaas:commands")
 class Idempotency:
     """Remembers for a day what a key was used for."""
 
-    def __init__(self, redis: Redis, *, env: str) -> None:
+    def __init__(self, redis: Client, *, env: str) -> None:
         self._redis = redis
         self._env = env
 

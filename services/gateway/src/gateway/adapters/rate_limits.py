@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, cast
 
-from redis.asyncio import Redis
+from bizosaas_events.bus.connecting import Client
 
 # Counting and setting the end of the window in one step: a crash in between would count for ever.
 _COUNT = """
@@ -18,7 +18,7 @@ _FORGIVE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('DECR', KEYS[1
 class Attempts:
     """Failed attempts within a window, per subject; a subject is hashed, because it may be an address."""
 
-    def __init__(self, redis: Redis, *, env: str, window_seconds: int) -> None:
+    def __init__(self, redis: Client, *, env: str, window_seconds: int) -> None:
         self._env = env
         self._window_ms = window_seconds * 1000
         self._count = redis.register_script(_COUNT)

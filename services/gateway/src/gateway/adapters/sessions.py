@@ -9,8 +9,8 @@ from typing import cast
 
 import msgspec
 from cachetools import TTLCache
-from redis.asyncio import Redis
 
+from bizosaas_events.bus.connecting import Client
 from bizosaas_events.envelope import now
 
 CACHED_SECONDS = 5.0
@@ -37,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 class RedisSessions:
     """A session ends `idle_seconds` after its last use, and `longest_seconds` after signing in at the latest."""
 
-    def __init__(self, redis: Redis, *, env: str, idle_seconds: int, longest_seconds: int) -> None:
+    def __init__(self, redis: Client, *, env: str, idle_seconds: int, longest_seconds: int) -> None:
         self._redis = redis
         self._env = env
         self._idle_seconds = idle_seconds

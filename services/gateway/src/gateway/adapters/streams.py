@@ -1,15 +1,14 @@
 """How far every consumer of every log is behind, asked of Redis."""
 
-from redis.asyncio import Redis
-
 from bizosaas_events import messages
+from bizosaas_events.bus.connecting import Client
 from bizosaas_events.lag import Lag, lags
 
 
 class RedisStreams:
     """Looks at the streams of one deployment."""
 
-    def __init__(self, redis: Redis, *, env: str, partitions: int) -> None:
+    def __init__(self, redis: Client, *, env: str, partitions: int) -> None:
         self._redis = redis
         self._env = env
         self._partitions = partitions
