@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
-from redis.asyncio import Redis
 
 from bizosaas_events.bus.base import Names
+from bizosaas_events.bus.connecting import connect
 from bizosaas_events.consumer import Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope
 from bizosaas_events.queue import QueueConsumer
@@ -43,7 +43,7 @@ async def effect(connection: Any, envelope: Envelope) -> None:
 
 
 async def main(role: str, database_url: str, redis_url: str, env: str, instance: str) -> None:
-    redis = Redis.from_url(redis_url)
+    redis = connect(redis_url)
     async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
         store = PostgresEventStore(pool, CODEC, category="account", source="test", partitions=PARTITIONS)
         work: Callable[[], Awaitable[None]]

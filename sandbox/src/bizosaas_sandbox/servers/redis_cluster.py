@@ -45,6 +45,15 @@ class ClusterNode(Redis):
     def is_master(self) -> bool:
         return bool(self.running and "role:master" in (self.ask("INFO replication") or ""))
 
+    def owns(self, slot: int) -> bool:
+        """Whether it says so itself."""
+        for line in (self.ask("CLUSTER NODES") or "").splitlines():
+            _, _, flags, *rest = line.split()
+            if "myself" in flags:
+                ranges = [tuple(map(int, f"{r}-{r}".split("-")[:2])) for r in rest[5:] if not r.startswith("[")]
+                return any(first <= slot <= last for first, last in ranges)
+        return False
+
     @property
     def settled(self) -> bool:
         """Whether it takes part in a working cluster, a replica with its master's data."""
@@ -105,6 +114,15 @@ class RedisCluster:
     def masters(self) -> list[ClusterNode]:
         """Who is a master now."""
         return [node for node in self.nodes if node.is_master]
+
+    def master_of(self, key: str) -> ClusterNode:
+        """Who holds a key now."""
+        slot = int((self.nodes[-1].ask(f"CLUSTER KEYSLOT {key}") or "").removeprefix(":"))
+        return next(node for node in self.masters() if node.owns(slot))
+
+    def replica_of(self, master: ClusterNode) -> ClusterNode:
+        """Who would take over from it."""
+        return next(n for n in self.nodes if f"master_port:{master.port}\r" in (n.ask("INFO replication") or ""))
 
     def start(self) -> Self:
         try:
