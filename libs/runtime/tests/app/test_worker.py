@@ -73,8 +73,8 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-async def test_it_becomes_ready_works_and_drains(database_url: str, redis_url: str, env_name: str) -> None:
-    async with running(database_url, redis_url, env_name) as service:
+async def test_it_becomes_ready_works_and_drains(database_url: str, any_redis_url: str, env_name: str) -> None:
+    async with running(database_url, any_redis_url, env_name) as service:
         await until(service.is_ready, 40)
         assert (await ask(service.port, "/livez"))[0] == 200
 

@@ -16,6 +16,7 @@ import pytest
 
 from bizosaas_sandbox.servers.postgres import Postgres
 from bizosaas_sandbox.servers.redis import Redis
+from bizosaas_sandbox.servers.redis_cluster import RedisCluster
 from gateway.app.settings import Settings
 from gateway.testing import World, connected, running, until_ready
 
@@ -63,6 +64,19 @@ async def test_redis_is_killed_and_comes_back(redis_world: World, private_redis:
     await recovered(lambda: ada.post(path, json=call, headers={"Prefer": "wait=5"}), 200)
     await until_ready(redis_world.http)
     await connected(ada, "After")
+
+
+@pytest.mark.xdist_group("redis-cluster")
+async def test_a_redis_cluster_is_as_good_as_one_redis(
+    settings_of: Callable[..., Settings], redis_cluster_server: RedisCluster
+) -> None:
+    async with running(settings_of(redis_url=redis_cluster_server.url)) as world:
+        ada = await world.admin()
+        made = await connected(ada)
+        path = f"/v1/connections/{made['id']}/calls"
+        call = {"operation": "cms.list", "arguments": {}}
+        assert (await ada.post(path, json=call, headers={"Prefer": "wait=5"})).status_code == 200
+        assert (await world.http.get("/readyz")).status_code == 200
 
 
 async def test_a_flushed_redis_ends_sessions_and_nothing_else(redis_world: World, private_redis: Redis) -> None:
