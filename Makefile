@@ -61,6 +61,10 @@ fix: install  ## Format and repair what can be repaired by itself.
 e2e: install  ## Only the journeys through the whole platform.
 	$(PYTEST) tests/e2e $(ARGS)
 
+.PHONY: crash
+crash: install  ## Kill processes and servers at random moments under load; SECONDS=60 says how long.
+	BIZOS_CRASH_SECONDS=$(or $(SECONDS),60) $(PYTEST) -n 0 -q -s libs/events/tests/kill/test_crash.py $(ARGS)
+
 .PHONY: bench
 bench: install  ## Print the benchmark tables; each compares within one run.
 	@for bench in $(BENCHES); do $(BIN)/python bench/$$bench.py || exit 1; echo; done

@@ -18,7 +18,7 @@ Measure = Callable[[], Awaitable[float]]
 
 
 class Servers(NamedTuple):
-    """Started for one bench; Redis keeps an append-only file, as in production."""
+    """Started for one bench; Redis keeps an append-only file, but unless asked nothing waits for the disk."""
 
     postgres: Postgres
     redis: Redis
@@ -32,8 +32,10 @@ class Servers(NamedTuple):
 async def servers(*, fsync: bool = False) -> AsyncIterator[Servers]:
     with tempfile.TemporaryDirectory(prefix="bizos-bench-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o711)  # PostgreSQL may run as another user
-        settings = {} if fsync else THROW_AWAY
-        with Postgres(Path(folder) / "postgres", settings=settings) as postgres, Redis(Path(folder) / "redis") as redis:
+        with (
+            Postgres(Path(folder) / "postgres", settings={} if fsync else THROW_AWAY) as postgres,
+            Redis(Path(folder) / "redis", settings={} if fsync else {"appendfsync": "everysec"}) as redis,
+        ):
             yield Servers(postgres, redis)
 
 

@@ -324,7 +324,7 @@ async def test_the_relay_takes_an_entry_out_of_turn_for_what_it_is(deployment: D
 
 
 async def test_a_redis_that_lost_its_tail_gets_it_again(deployment: Deployment) -> None:
-    """As after a restart with `appendfsync everysec`: the stream ends earlier than the relay remembers."""
+    """As after a power cut with `appendfsync everysec`: the stream ends earlier than the relay remembers."""
     await deployment.fill(400)
     relay = Relay(deployment.store, deployment.pool, deployment.redis, env=deployment.env)
     while await relay.step():

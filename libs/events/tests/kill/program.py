@@ -1,25 +1,33 @@
-"""What the kill tests start as processes: a relay, an ordered consumer or a worker of a queue.
+"""What the kill tests start as processes: a producer, a relay, ordered consumers or a worker of a queue.
 
-python program.py relay|ordered|queue <database url> <redis url> <env> <instance>
+python program.py relay|ordered|follower|queue|producer <database url> <redis url> <env> <instance> [<acknowledged>]
 """
 
 import asyncio
+import functools
 import json
 import logging
+import os
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import asyncpg
 
-from bizosaas_events.bus.base import Names
-from bizosaas_events.bus.connecting import connect
+from bizosaas_events.bus.base import Names, command_envelope
+from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.consumer import Feed, OrderedConsumer
-from bizosaas_events.envelope import Envelope
+from bizosaas_events.envelope import Envelope, to_fields
+from bizosaas_events.errors import AlreadyHandledError
+from bizosaas_events.handling import execute
+from bizosaas_events.outages import STORAGE_ERRORS
 from bizosaas_events.queue import QueueConsumer
 from bizosaas_events.relay import Relay
 from bizosaas_events.store.postgres import PostgresEventStore
-from bizosaas_events.testing.account import CODEC
+from bizosaas_events.testing.account import ACCOUNT, CODEC, Deposit, a_context
 
 PARTITIONS = 8
 TTL = 1.0
@@ -27,22 +35,80 @@ IDLE_SECONDS = 0.6
 
 # Counts the events of a stream, and how many came out of order: what a lost or repeated batch would show in.
 _PROJECT = """
-insert into projection as p (stream, n, bad) values ($1, 1, ($2 <> 1)::int)
+insert into {table} as p (stream, n, bad) values ($1, 1, ($2 <> 1)::int)
 on conflict (stream) do update set n = p.n + 1, bad = p.bad + ($2 <> p.n + 1)::int
 """
+ACCOUNTS = 10
+"""Of one producer, which deposits in all of them at once."""
+MESSAGE_EVERY = 5
 
 
-async def project(connection: Any, envelopes: Sequence[Envelope]) -> None:
-    await connection.executemany(_PROJECT, [(e.subject, e.streamversion) for e in envelopes])
+async def project(table: str, connection: Any, envelopes: Sequence[Envelope]) -> None:
+    statement = _PROJECT.format(table=table)
+    await connection.executemany(statement, [(e.subject, e.streamversion) for e in envelopes])
     await connection.execute("select pg_sleep(0.01)")  # so that a kill finds it at work
 
 
 async def effect(connection: Any, envelope: Envelope) -> None:
-    await connection.execute("insert into effect values ($1)", json.loads(envelope.data)["cents"])
+    deposit = json.loads(envelope.data)
+    await connection.execute("insert into effect values ($1, $2)", deposit["account_id"], deposit["cents"])
     await asyncio.sleep(0.02)
 
 
-async def main(role: str, database_url: str, redis_url: str, env: str, instance: str) -> None:
+class Producer:
+    """Deposits 1, 2, 3, ... in each of its accounts, and sends a message with each fifth, until it is done.
+
+    Every deposit that was acknowledged is written to a file: what was said to have happened must have.
+    """
+
+    def __init__(self, store: PostgresEventStore, redis: Client, queue: str, name: str, acknowledged: Path) -> None:
+        self._store = store
+        self._redis = redis
+        self._queue = queue
+        self._name = name
+        self._done = os.open(acknowledged, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        lines = (line.split() for line in acknowledged.read_text().splitlines())
+        self._reached = Counter[str]()
+        for what, number in lines:
+            self._reached[what] = max(self._reached[what], int(number))
+
+    async def run(self) -> None:
+        await asyncio.gather(*(self._deposit(f"{self._name}-{n}") for n in range(ACCOUNTS)))
+
+    async def _deposit(self, account: str) -> None:
+        # A command that went on although its sender died is sent again, under the same id.
+        number = self._reached[account]
+        while True:
+            number += 1
+            await asyncio.sleep(0.02)  # otherwise the processor is all that is tested
+            await self._until_done(account, number, self._append)
+            if number % MESSAGE_EVERY == 0:
+                await self._until_done(f"queue:{account}", number, self._send)
+
+    async def _until_done(self, what: str, number: int, act: Callable[[str, int], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await act(what, number)
+                break
+            except AlreadyHandledError:
+                break
+            except STORAGE_ERRORS:
+                await asyncio.sleep(0.1)
+        os.write(self._done, f"{what} {number}\n".encode())
+
+    async def _append(self, account: str, number: int) -> None:
+        command = Deposit(account_id=account, cents=number)
+        id = str(uuid5(NAMESPACE_OID, f"{account} {number}"))
+        await execute(self._store, ACCOUNT, account, command, a_context(), command_id=id)
+
+    async def _send(self, queue: str, number: int) -> None:
+        command = Deposit(account_id=queue.partition(":")[2], cents=number)
+        id = str(uuid5(NAMESPACE_OID, f"{queue} {number}"))
+        fields: dict[Any, Any] = {**to_fields(command_envelope(command, a_context(), CODEC, id=id, source="test"))}
+        await self._redis.xadd(self._queue, fields)
+
+
+async def main(role: str, database_url: str, redis_url: str, env: str, instance: str, acknowledged: str = "") -> None:
     redis = connect(redis_url)
     async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
         store = PostgresEventStore(pool, CODEC, category="account", source="test", partitions=PARTITIONS)
@@ -50,16 +116,20 @@ async def main(role: str, database_url: str, redis_url: str, env: str, instance:
         match role:
             case "relay":
                 work = Relay(store, pool, redis, env=env).run
-            case "ordered":
+            case "ordered" | "follower":
+                # A follower reads another's log: what Redis has lost, only the relay can give it.
+                name, own = ("projection", store) if role == "ordered" else ("following", None)
                 work = OrderedConsumer(
-                    "projection", [Feed("account", PARTITIONS, store)], project, pool=pool, redis=redis, env=env,
-                    instance=instance, ttl=TTL, batch=20,
+                    name, [Feed("account", PARTITIONS, own)], functools.partial(project, name), pool=pool, redis=redis,
+                    env=env, instance=instance, ttl=TTL, batch=20,
                 ).run  # fmt: skip
             case "queue":
                 work = QueueConsumer(
                     "mail", Names(env).queue("mail"), effect, pool=pool, redis=redis, instance=instance,
                     transaction=5, workers=6, count=100, idle_seconds=IDLE_SECONDS,
                 ).run  # fmt: skip
+            case "producer":
+                work = Producer(store, redis, Names(env).queue("mail"), instance, Path(acknowledged)).run
             case _:
                 raise SystemExit(f"no such role: {role}")
         print("at work", flush=True)

@@ -30,7 +30,8 @@ class Settings(BaseSettings):
 
     env: str = Field("bizos", pattern=r"^[a-z0-9-]+$", description="Prefix of all keys in Redis: one per deployment.")
     redis_url: RedisDsn = Field(
-        description="Redis 7.2 or newer, or Valkey, with AOF on; with ?cluster=true, any server of a Redis Cluster."
+        description="Redis 7.2 or newer, or Valkey, with AOF and appendfsync always; "
+        "with ?cluster=true, any server of a Redis Cluster."
     )
     partitions: int = Field(64, ge=1, le=1024, description="Partitions of each event log; fixed once there are events.")
     host: str = Field("127.0.0.1", description="Address to listen on.")

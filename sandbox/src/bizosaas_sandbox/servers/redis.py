@@ -11,7 +11,7 @@ from bizosaas_sandbox.servers.process import ProcessServer
 
 
 class Redis(ProcessServer):
-    """A Redis (or Valkey) that keeps its data: append-only file, synced every second, nothing ever evicted."""
+    """A Redis (or Valkey) that keeps its data: an answer means that it is on the disk, and nothing is ever evicted."""
 
     name = "Redis"
 
@@ -42,7 +42,7 @@ class Redis(ProcessServer):
             "daemonize": "no",
             "save": "",
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendfsync": "always",
             "maxmemory-policy": "noeviction",
         } | self._settings
         return [self.binary.path, *(part for key, value in settings.items() for part in (f"--{key}", value))]
