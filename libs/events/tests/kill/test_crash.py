@@ -58,6 +58,7 @@ class Crash:
         self, folder: Path, postgres: Postgres, redis: RedisServer, queue_redis: RedisServer, dice: random.Random
     ) -> None:
         self.struck = Counter[str]()
+        self.found = ""
         self._folder = folder
         self._random = dice
         self._postgres = postgres
@@ -107,7 +108,7 @@ class Crash:
                 await until(nothing_is_missing, DRAIN_SECONDS)
             await asyncio.sleep(1)  # what is done twice may be done a moment later
             line, wrong = await self._count(pool)
-        print(line)
+        print(line, self.found if any(wrong.values()) else "")
         return wrong
 
     async def _count(self, pool: "asyncpg.Pool[Any]") -> tuple[str, dict[str, int]]:
@@ -123,17 +124,19 @@ class Crash:
         bad = [await pool.fetchval(f"select coalesce(sum(bad), 0) from {table}") for table in PROJECTIONS]
         told, recorded = self._told(), Counter(row["stream"] for row in events)
         messages = {(a, n) for a, last in told.queue.items() for n in range(MESSAGE_EVERY, last + 1, MESSAGE_EVERY)}
-        lost = (
-            sum(max(0, n - recorded[f"account-{account}"]) for account, n in told.log.items())
-            + sum((recorded - found).total() for found in projected)
-            + len(messages - effects.keys())
-        )
-        doubled = (
-            sum(row["n"] != row["version"] for row in events)
-            + sum((found - recorded).total() for found in projected)
-            + effects.total() - len(effects)
-        )  # fmt: skip
-        wrong = {"lost": lost, "doubled": doubled, "out of order": sum(bad)}
+        forgotten = Counter({f"account-{account}": n for account, n in told.log.items()}) - recorded
+        missing = [recorded - found for found in projected]
+        unsent = Counter(messages - effects.keys())
+        twice = [Counter(row["stream"] for row in events if row["n"] != row["version"])]
+        twice += [found - recorded for found in projected]
+        twice.append(effects - Counter(effects.keys()))
+        wrong = {
+            "lost": sum(part.total() for part in (forgotten, *missing, unsent)),
+            "doubled": sum(part.total() for part in twice),
+            "out of order": sum(bad),
+        }
+        if any(wrong.values()):
+            self.found = f"not in the log {forgotten}, not projected {missing}, without effect {unsent}, twice {twice}"
         struck = ", ".join(f"{n} {what}" for what, n in sorted(self.struck.items()))
         line = (
             f"{len(events):,} events, {len(effects):,} messages; {self.struck.total()} blows ({struck}): "
