@@ -136,7 +136,8 @@ class Crash:
             "out of order": sum(bad),
         }
         if any(wrong.values()):
-            self.found = f"not in the log {forgotten}, not projected {missing}, without effect {unsent}, twice {twice}"
+            dead = await pool.fetch("select consumer, id, reason, attempts from dead_letter")
+            self.found = f"dead {dead}, not in the log {forgotten}, not projected {missing}, without effect {unsent}, twice {twice}"
         struck = ", ".join(f"{n} {what}" for what, n in sorted(self.struck.items()))
         line = (
             f"{len(events):,} events, {len(effects):,} messages; {self.struck.total()} blows ({struck}): "

@@ -29,10 +29,11 @@ class MemoryEventStore:
     async def append(
         self, writes: Sequence[Write], context: Context, *, command_id: str | None = None
     ) -> list[Envelope]:
-        if command_id in self._commands:
+        writes = [write for write in writes if write.events]
+        if writes and command_id in self._commands:
             raise AlreadyHandledError(command_id)
         versions: dict[str, int] = {}
-        for write in (write for write in writes if write.events):
+        for write in writes:
             version = versions.get(write.stream, len(self._streams.get(write.stream, ())))
             if version != write.expected:
                 raise ConcurrencyError(write.stream, write.expected)
