@@ -45,7 +45,7 @@ if last > 0 and first > last + 1 or last == 0 and first > tonumber(ARGV[2]) + 1 
 return position - 1
 """
 
-_PENDING = """
+PENDING = """
 select e.part, e.position, e.stream, e.version, e.id, e.type, e.tenant, e.at, e.data, e.meta
 from unnest($1::int[], $2::bigint[]) as u(part, last)
 join event_partition p on p.part = u.part and p.position > u.last
@@ -126,7 +126,7 @@ class Relay:
         if time.monotonic() - self._synced > SYNC_SECONDS:
             await self._settle()
             await self._sync()
-        rows = await self._pool.fetch(_PENDING, list(self._last), list(self._last.values()), BATCH)
+        rows = await self._pool.fetch(PENDING, list(self._last), list(self._last.values()), BATCH)
         batches: dict[int, list[Any]] = {}
         for row in rows:
             batches.setdefault(row["part"], []).append(row)

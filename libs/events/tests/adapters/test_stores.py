@@ -7,12 +7,14 @@ import pytest
 
 from bizosaas_events.chain import Break
 from bizosaas_events.envelope import Message, new_id
+from bizosaas_events.errors import ConcurrencyError
 from bizosaas_events.store.base import EventStore, Write
 from bizosaas_events.store.links import verify_partition
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 from bizosaas_events.store.replaying import replay
+from bizosaas_events.store.splitting import split
 from bizosaas_events.testing.account import CODEC, Deposited, a_context
 from bizosaas_events.testing.store import EventStoreSuite
 
@@ -73,6 +75,54 @@ class TestPostgresEventStore(EventStoreSuite):
         assert not store.appended.is_set()
         await store.append([Write("account-1", 0, [Deposited(cents=1)])], a_context())
         assert store.appended.is_set()
+
+
+def migrate_and_split(url: str) -> None:
+    migrate(url)
+    split(url, tables=4)
+
+
+class TestSplitPostgresEventStore(TestPostgresEventStore):
+    """Its event table is in four, by partition."""
+
+    @pytest.fixture
+    def log_url(
+        self, database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str]
+    ) -> str:
+        return new_database(template=database_template("split_event_log", migrate_and_split))
+
+    async def test_one_table_is_asked_for_a_stream(self, store: PostgresEventStore, pool: "asyncpg.Pool") -> None:
+        await store.append([Write("account-1", 0, [Deposited(cents=1)])], a_context())
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("set local enable_seqscan = off")
+            plan = await connection.fetch("explain (analyze, costs off) select * from event_load('account-1', 9, null)")
+        scans = [row[0] for row in plan if "on event_" in row[0] and "event_stream " not in row[0]]
+        assert len([scan for scan in scans if "never executed" not in scan]) == 1
+
+    async def test_a_stream_is_in_one_partition_whoever_asks_first(self, store: PostgresEventStore) -> None:
+        await store.append([Write("account-1", 0, [Deposited(cents=1)])], a_context("acme"))
+        with pytest.raises(ConcurrencyError):
+            await store.append([Write("account-1", 0, [Deposited(cents=1)])], a_context("globex"))
+
+
+async def test_a_log_that_is_split_keeps_its_events_its_chain_and_its_order(log_url: str) -> None:
+    async with open_pool(log_url, min_size=1, max_size=4) as pool:
+        store = PostgresEventStore(pool, CODEC, category="account", source="test", partitions=8)
+        for n in range(20):
+            await store.append([Write(f"account-{n}", 0, [Deposited(cents=c) for c in range(10)])], a_context())
+        before = [await store.read(part, 0, 1000) for part in range(8)]
+        heads = await store.heads()
+    split(log_url)
+    async with open_pool(log_url, min_size=1, max_size=4) as pool:
+        store = PostgresEventStore(pool, CODEC, category="account", source="test", partitions=8)
+        assert [await store.read(part, 0, 1000) for part in range(8)] == before
+        assert await store.heads() == heads
+        (recorded,) = await store.append([Write("account-7", 10, [Deposited(cents=1)])], a_context())
+        assert [e.streamversion for e in await store.load("account-7")] == list(range(1, 12))
+        assert await verify_partition(pool, recorded.partition) == []
+    with pytest.raises(ValueError, match="split already"):
+        split(log_url)
+    migrate(log_url)
 
 
 async def test_a_connection_handed_back_in_a_transaction_is_rolled_back(log_url: str) -> None:

@@ -27,8 +27,7 @@ VERSION_CONFLICT = "BZ001"
 
 _APPEND = "select event_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _EVENT = "part, position, stream, version, id, type, tenant, at, data, meta"
-_LOAD = f"""select {_EVENT} from event
-            where stream = $1 and version <= $2 and ($3::timestamptz is null or at <= $3) order by version"""
+_LOAD = f"select {_EVENT} from event_load($1, $2, $3)"
 _READ = f"select {_EVENT} from event where part = $1 and position > $2 order by position limit $3"
 _HANDLED = f"""select {_EVENT} from event where (part, position) in
                (select part, position from handled_command where id = $1)"""
