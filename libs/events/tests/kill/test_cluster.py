@@ -34,7 +34,7 @@ STREAMS = 40
 PROGRAM = Path(__file__).with_name("program.py")
 TABLES = """
 create table projection (stream text primary key, n int not null, bad int not null);
-create table effect (n int not null)
+create table effect (account text not null, n int not null)
 """
 
 
