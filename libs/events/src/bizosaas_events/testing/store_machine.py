@@ -1,21 +1,20 @@
 """A store against a model of one: whatever is asked in whatever order, both say the same."""
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
 from ..chain import GENESIS, link
 from ..envelope import Envelope, new_id, partition_of
 from ..errors import AlreadyHandledError, ConcurrencyError
 from ..store.base import EventStore, Head, Write
 from .account import Deposited, a_context
+from .machine import AsyncMachine
 
 PARTITIONS = 3
 STREAMS = {f"account-{n}": ("acme", "bolt")[n % 2] for n in range(4)}
@@ -26,7 +25,7 @@ _deposits = st.lists(st.integers(0, 9), max_size=3)
 _off = st.sampled_from([0, 0, 0, 0, 0, 1, -1])
 
 
-class EventStoreMachine(RuleBasedStateMachine):
+class EventStoreMachine(AsyncMachine):
     """Subclass it, open an empty store with `PARTITIONS` partitions and `account.CODEC`, and hand the subclass to
     hypothesis' `run_state_machine_as_test`."""
 
@@ -34,21 +33,12 @@ class EventStoreMachine(RuleBasedStateMachine):
         """A store of its own for each play."""
         raise NotImplementedError
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._runner = asyncio.Runner()
-        self._opened = self.open()
-        self._store: EventStore = self._runner.run(self._opened.__aenter__())
+    async def begin(self, stack: AsyncExitStack) -> None:
+        self._store = await stack.enter_async_context(self.open())
         self._log: list[list[Envelope]] = [[] for _ in range(PARTITIONS)]
         self._of: dict[str, list[Envelope]] = {stream: [] for stream in STREAMS}
         self._handled: dict[str, Envelope] = {}
         self._clock = BEGIN
-
-    def teardown(self) -> None:
-        try:
-            self._runner.run(self._opened.__aexit__(None, None, None))
-        finally:
-            self._runner.close()
 
     @rule(
         stream=_streams,
@@ -79,20 +69,20 @@ class EventStoreMachine(RuleBasedStateMachine):
             e for e in self._of[stream]
             if (version is None or e.streamversion <= version) and (until is None or e.time <= until)
         ]  # fmt: skip
-        assert self._run(self._store.load(stream, until_version=version, until_time=until)) == expected
+        assert self.run(self._store.load(stream, until_version=version, until_time=until)) == expected
 
     @rule(partition=st.integers(0, PARTITIONS - 1), after=st.integers(0, 8), limit=st.integers(1, 5))
     def read(self, partition: int, after: int, limit: int) -> None:
-        assert self._run(self._store.read(partition, after, limit)) == self._log[partition][after : after + limit]
+        assert self.run(self._store.read(partition, after, limit)) == self._log[partition][after : after + limit]
 
     @rule()
     def an_unknown_command_was_not_handled(self) -> None:
-        assert self._run(self._store.handled(new_id())) is None
+        assert self.run(self._store.handled(new_id())) is None
 
     @invariant()
     def commands_lead_to_their_last_event(self) -> None:
         for command, event in list(self._handled.items())[-2:]:
-            assert self._run(self._store.handled(command)) == event
+            assert self.run(self._store.handled(command)) == event
 
     @invariant()
     def the_heads_cover_the_log(self) -> None:
@@ -103,10 +93,7 @@ class EventStoreMachine(RuleBasedStateMachine):
                 head = link(head, envelope)
             if log:
                 expected.append(Head(partition, len(log), head))
-        assert self._run(self._store.heads()) == expected
-
-    def _run(self, what: Any) -> Any:
-        return self._runner.run(what)
+        assert self.run(self._store.heads()) == expected
 
     def _write(self, stream: str, deposits: Sequence[int], off: int) -> Write:
         expected = max(0, len(self._of[stream]) + off)
@@ -119,9 +106,9 @@ class EventStoreMachine(RuleBasedStateMachine):
         refusals = self._refusals(writes, id)
         if refusals:
             with pytest.raises(refusals):
-                self._run(self._store.append(writes, context, command_id=id))
+                self.run(self._store.append(writes, context, command_id=id))
             return
-        recorded: list[Envelope] = self._run(self._store.append(writes, context, command_id=id))
+        recorded = self.run(self._store.append(writes, context, command_id=id))
         asked = [(write.stream, event) for write in writes for event in write.events]
         for envelope, (stream, event) in zip(recorded, asked, strict=True):
             log, versions = self._log[partition_of(tenant, stream, PARTITIONS)], self._of[stream]
