@@ -32,12 +32,16 @@ Apply = Callable[[Any, Sequence[Envelope]], Awaitable[None]]
 """Takes a connection inside a transaction and events of one partition in order. What it writes there happens once;
 whatever else it does may happen again after a crash, so it needs an idempotency key derived from the event's id."""
 
+Enter = Callable[[Any, Key, int], Awaitable[None]]
+"""Called first in each transaction, with the partition and the position it goes to; may raise NotYetError."""
+
 TTL_SECONDS = 5.0
 BATCH = 200
 REPORT_SECONDS = 1.0
 BLOCK_MS = 500
 """How long a read waits at most: partitions that were taken over meanwhile are read from the next read on."""
 LONGEST_PAUSE = 10.0
+NOT_YET_SECONDS = 0.02
 PATIENCE = 1.0
 """How long a catch-up stream may give nothing before the partition's own stream is looked at again."""
 ATTEMPTS = 5
@@ -46,6 +50,14 @@ LOOK_SECONDS = 0.5
 """How often to look whether a dead letter is to be tried again."""
 
 _log = logging.getLogger(__name__)
+
+
+class NotYetError(Exception):
+    """For now, this partition may be consumed up to a position only."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
 
 
 class Feed(NamedTuple):
@@ -108,7 +120,7 @@ class OrderedConsumer:
     def __init__(
         self, name: str, feeds: Iterable[Feed], apply: Apply, *, pool: "asyncpg.Pool[Any]", redis: Client,
         env: str, instance: str, ttl: float = TTL_SECONDS, batch: int = BATCH, attempts: int | None = ATTEMPTS,
-        version: str = "",
+        version: str = "", enter: Enter | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.feeds = {feed.category: feed for feed in feeds}
@@ -126,6 +138,7 @@ class OrderedConsumer:
         self._batch = batch
         self._attempts = attempts
         self._version = version
+        self._enter = enter
         self._look_at = 0.0
         self._held: dict[Key, Held] = {}
         self._reported: dict[Key, int] = {}
@@ -299,6 +312,10 @@ class OrderedConsumer:
             await self._commit(key, held, events)
         except FencedError:
             self._drop(key)
+        except NotYetError as limit:
+            held.retry_at = time.monotonic() + NOT_YET_SECONDS
+            if allowed := [event for event in events if event.sequence <= limit.position]:
+                await self._take(key, allowed)
         except HandlerError as failed:
             error = cast(Exception, failed.__cause__)
         if error is not None and len(events) == 1:
@@ -347,7 +364,7 @@ class OrderedConsumer:
             parked = [event for event in events if event.subject in held.parked]
         last = events[-1].sequence
         async with self._pool.acquire() as connection, connection.transaction():
-            await self._leases.advance(connection, key, held.lease, last)
+            await self._begin(connection, key, held, last)
             if parked:
                 await dead_letters.park(connection, self.name, key[0], parked)
             if free:
@@ -355,6 +372,11 @@ class OrderedConsumer:
         self._moved(key, held, last)
         self.applied += len(free)
         self.committed()
+
+    async def _begin(self, connection: Any, key: Key, held: Held, to: int) -> None:
+        await self._leases.advance(connection, key, held.lease, to)
+        if self._enter is not None:
+            await self._enter(connection, key, to)
 
     async def _call(self, connection: Any, events: Sequence[Envelope]) -> None:
         try:
@@ -396,6 +418,8 @@ class OrderedConsumer:
                 await self._apply_letters(key, held, letters)
             except dead_letters.ChangedError:
                 continue
+            except NotYetError:
+                return
             except HandlerError as failed:
                 if len(letters) == 1:
                     await self._fail_again(key, held, letters[0], cast(Exception, failed.__cause__))
@@ -406,7 +430,7 @@ class OrderedConsumer:
         self.retried += 1
         async with self._pool.acquire() as connection, connection.transaction():
             # It stays where it is: what counts is that the fence is still ours, until we commit.
-            await self._leases.advance(connection, key, held.lease, held.position)
+            await self._begin(connection, key, held, held.position)
             await dead_letters.take(connection, letters)
             await self._call(connection, [letter.envelope for letter in letters])
         self.applied += len(letters)
@@ -421,3 +445,13 @@ class OrderedConsumer:
             await self._leases.advance(connection, key, held.lease, held.position)
             await dead_letters.failed_again(connection, letter, Report.of(error, failure, self._version))
         _log.error("%s cannot apply a dead letter, %s", self.name, letter.envelope.id, exc_info=error)
+
+
+async def forget(redis: Client, env: str, category: str, partitions: int, consumer: str) -> None:
+    """Let the relay of a log keep nothing any more for a consumer that is gone; one that comes back is heard again."""
+    names, pipeline = Names(env), redis.pipeline(transaction=False)
+    pipeline.hdel(names.checkpoints(category), *[f"{consumer}|{part}" for part in range(partitions)])
+    for part in range(partitions):
+        pipeline.hdel(names.behind(category, part), consumer)
+        pipeline.delete(names.again(category, part, consumer))
+    await pipeline.execute()

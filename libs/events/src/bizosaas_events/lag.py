@@ -33,7 +33,7 @@ async def lags(redis: Client, env: str, category: str, partitions: int) -> list[
     """The lag of every consumer that has reported a checkpoint of this log. Raises RedisError."""
     names = Names(env)
     said = cast("dict[bytes, bytes]", await redis.hgetall(names.checkpoints(category)))
-    ends = await _ends(redis, [names.partition(category, part) for part in range(partitions)])
+    ends = await ends_of(redis, env, category, partitions)
     found = []
     for field, position in sorted(said.items()):
         consumer, _, part = field.decode().rpartition("|")
@@ -42,10 +42,11 @@ async def lags(redis: Client, env: str, category: str, partitions: int) -> list[
     return await _with_seconds(redis, names, found)
 
 
-async def _ends(redis: Client, keys: list[str]) -> list[int]:
+async def ends_of(redis: Client, env: str, category: str, partitions: int) -> list[int]:
+    """The last position of each partition, as far as its relay has come. Raises RedisError."""
     pipeline = redis.pipeline(transaction=False)
-    for key in keys:
-        pipeline.xinfo_stream(key)
+    for part in range(partitions):
+        pipeline.xinfo_stream(Names(env).partition(category, part))
     ends = []
     for info in await pipeline.execute(raise_on_error=False):
         if isinstance(info, Exception) and not isinstance(info, ResponseError):

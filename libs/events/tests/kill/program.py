@@ -1,6 +1,6 @@
-"""What the kill tests start as processes: a producer, a relay, ordered consumers or a worker of a queue.
+"""What the kill tests start as processes: a producer, a relay, ordered consumers, a projection or a worker of a queue.
 
-python program.py relay|ordered|follower|queue|producer <database url> <redis url> <env> <instance> [<acknowledged>]
+python program.py relay|ordered|follower|counts|recounts|queue|producer <database url> <redis url> <env> <instance> [<acknowledged>]
 """
 
 import asyncio
@@ -19,15 +19,17 @@ import asyncpg
 
 from bizosaas_events.bus.base import Names, command_envelope
 from bizosaas_events.bus.connecting import Client, connect
-from bizosaas_events.consumer import Feed, OrderedConsumer
+from bizosaas_events.consumer import Apply, Enter, Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope, to_fields
 from bizosaas_events.errors import AlreadyHandledError
 from bizosaas_events.handling import execute
 from bizosaas_events.outages import STORAGE_ERRORS
+from bizosaas_events.projecting import Projector
 from bizosaas_events.queue import QueueConsumer
 from bizosaas_events.relay import Relay
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.account import ACCOUNT, CODEC, Deposit, a_context
+from bizosaas_events.versions import Projection, Versions
 
 PARTITIONS = 8
 TTL = 1.0
@@ -47,6 +49,9 @@ async def project(table: str, connection: Any, envelopes: Sequence[Envelope]) ->
     statement = _PROJECT.format(table=table)
     await connection.executemany(statement, [(e.subject, e.streamversion) for e in envelopes])
     await connection.execute("select pg_sleep(0.01)")  # so that a kill finds it at work
+
+
+COUNT = "create table count (stream text primary key, n int not null, bad int not null)"
 
 
 async def effect(connection: Any, envelope: Envelope) -> None:
@@ -108,6 +113,24 @@ class Producer:
         await self._redis.xadd(self._queue, fields)
 
 
+async def counting(
+    definitions: Sequence[int], pool: "asyncpg.Pool[Any]", redis: Client, env: str, instance: str
+) -> Callable[[], Awaitable[None]]:
+    """A projection in versions, in the definitions that this process has. It reads another's log, too."""
+
+    def make(name: str, apply: Apply, *, enter: Enter) -> OrderedConsumer:
+        return OrderedConsumer(
+            name, [Feed("account", PARTITIONS)], apply, pool=pool, redis=redis, env=env, instance=instance, ttl=TTL,
+            batch=20 if len(definitions) > 1 else 200, enter=enter,
+        )  # fmt: skip
+
+    versions = Versions("counts", {"account": PARTITIONS}, pool=pool, redis=redis, env=env)
+    apply = functools.partial(project, "count")
+    projector = Projector([Projection("counts", n, COUNT, apply) for n in definitions], versions, make, pool)
+    await projector.open()
+    return projector.run
+
+
 async def main(role: str, database_url: str, redis_url: str, env: str, instance: str, acknowledged: str = "") -> None:
     redis = connect(redis_url)
     async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
@@ -123,6 +146,9 @@ async def main(role: str, database_url: str, redis_url: str, env: str, instance:
                     name, [Feed("account", PARTITIONS, own)], functools.partial(project, name), pool=pool, redis=redis,
                     env=env, instance=instance, ttl=TTL, batch=20,
                 ).run  # fmt: skip
+            case "counts" | "recounts":
+                definitions = [1] if role == "counts" else [1, 2]
+                work = await counting(definitions, pool, redis, env, instance)
             case "queue":
                 work = QueueConsumer(
                     "mail", Names(env).queue("mail"), effect, pool=pool, redis=redis, instance=instance,

@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -21,6 +21,7 @@ from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.account import CODEC, Deposit, Deposited, a_context
 from bizosaas_events.testing.children import Children, dice
 from bizosaas_events.testing.waiting import until
+from bizosaas_events.versions import Versions
 from bizosaas_sandbox.servers.postgres import Postgres
 from bizosaas_sandbox.servers.redis import Redis as RedisServer
 
@@ -202,6 +203,40 @@ async def test_ordered_consumers_of_which_one_is_killed_again_and_again(
     await scene.everything_is_projected()
     assert scene.children.killed >= 2
     assert flushed
+
+
+async def test_a_rebuild_whose_processes_relays_and_redis_are_killed_and_flushed(
+    scene: Scene, redis: Redis, private_redis: RedisServer
+) -> None:
+    random = dice()
+    await scene.append(6, events=25)
+    for role in ("relay", "counts"):
+        await scene.start(role)
+    async with asyncpg.create_pool(scene.url, min_size=1, max_size=4) as pool:
+        versions = Versions("counts", {"account": PARTITIONS}, pool=pool, redis=redis, env=scene.names.env)
+
+        async def trimmed() -> bool:
+            return sum(map(len, (await scene.streams(redis)).values())) == PARTITIONS
+
+        async def counted() -> int:
+            return cast(int, await pool.fetchval("select coalesce(sum(n), 0)::int from counts_2.count"))
+
+        async def all_counted() -> bool:
+            return await counted() == scene.appended
+
+        await until(trimmed, 40, what="the streams have no more than their last entries")
+        await scene.start("recounts")  # a new deployment: it builds what it has the definition of
+        for role in ("relay", "recounts", "recounts"):
+            await scene.replace(role)
+            await asyncio.sleep(random.uniform(0.1, 0.4))
+            assert await counted() < scene.appended  # it finds the rebuild at work
+            await asyncio.to_thread(private_redis.flushall)
+        await until(all_counted, 40, what=f"{scene.appended} events in the new version")
+        await versions.swap(2, patience=20)
+        found = await versions.compare(1, 2, patience=20)
+        assert (found.events, found.tables[0].differing) == (scene.appended, 0)
+        assert await pool.fetchval("select sum(bad) from counts_2.count") == 0
+        scene.children.all_alive()
 
 
 async def test_an_ordered_consumer_that_was_asleep_writes_nothing_any_more(scene: Scene) -> None:

@@ -22,7 +22,7 @@ from bizosaas_events import Command, messages
 from bizosaas_events.bus import Handler
 from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.redis import RedisCommandBus
-from bizosaas_events.consumer import ATTEMPTS, Apply, Feed, OrderedConsumer
+from bizosaas_events.consumer import ATTEMPTS, Apply, Enter, Feed, OrderedConsumer
 from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop as stop_all
 from bizosaas_events.store.migrating import migrate
@@ -196,14 +196,16 @@ async def _wait(
     return False
 
 
-def consumer_of(platform: Platform[S], name: str, consumer: Consumer) -> OrderedConsumer:
-    """An ordered consumer; a service's own log is read from its store where Redis no longer has it."""
+def consumer_of(platform: Platform[S], name: str, consumer: Consumer, *, enter: Enter | None = None) -> OrderedConsumer:
+    """An ordered consumer, measured; a service's own log is read from its store where Redis no longer has it."""
     settings, store = platform.settings, platform.store
     feeds = [Feed(c, settings.partitions, store if c == store.category else None) for c in consumer.logs]
-    return OrderedConsumer(
+    made = OrderedConsumer(
         name, feeds, consumer.apply, pool=platform.pool, redis=platform.redis, env=settings.env,
-        instance=platform.instance, attempts=None if consumer.whole else ATTEMPTS,
+        instance=platform.instance, attempts=None if consumer.whole else ATTEMPTS, enter=enter,
     )  # fmt: skip
+    _measure(made)
+    return made
 
 
 async def _serve(name: str, platform: Platform[S], service: Service, health: Health, stop: asyncio.Event) -> None:
@@ -225,8 +227,6 @@ async def _serve(name: str, platform: Platform[S], service: Service, health: Hea
         **service.checks,
     }
     RELAYED.labels(name).set_function(lambda: relay.sent)
-    for c in consumers:
-        _measure(c)
     works: list[Callable[[], Coroutine[Any, Any, None]]] = [host.run, relay.run, *(c.run for c in consumers)]
     tasks = [asyncio.create_task(work()) for work in (*works, *service.tasks)]
     del health.checks["start"]
