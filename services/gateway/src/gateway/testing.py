@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
@@ -424,6 +425,26 @@ async def connected(who: httpx.AsyncClient, label: str = "Blog") -> dict[str, An
     shown = await who.get(f"/v1/connections/{made.json()['id']}", headers={"Read-After": made.headers["Position"]})
     assert shown.status_code == 200, shown.text
     return {**made.json(), "etag": shown.headers["ETag"]}
+
+
+async def events(who: httpx.AsyncClient, number: int, after: str | None = None) -> list[dict[str, Any]]:
+    """The next events of the tenant's stream; hangs when there are fewer."""
+    headers = {"Last-Event-ID": after} if after is not None else {}
+    found: list[dict[str, Any]] = []
+    async with who.stream("GET", "/v1/stream", headers=headers) as stream:
+        assert stream.headers["Content-Type"] == "text/event-stream"
+        async with contextlib.aclosing(_lines(stream)) as lines:
+            async for line in lines:
+                if line.startswith("data:"):
+                    found.append(json.loads(line[5:]))
+                    if len(found) == number:
+                        break
+    return found
+
+
+async def _lines(stream: httpx.Response) -> AsyncGenerator[str, None]:
+    async for line in stream.aiter_lines():
+        yield line
 
 
 def free_port() -> int:

@@ -33,6 +33,7 @@ async def connection(database_url: str) -> AsyncIterator[Any]:
     """A connection of the gateway's own role, with something of two tenants and a published agent."""
     migrate(database_url, migrations)
     connection = await asyncpg.connect(database_url)
+    await connection.execute("set search_path = gateway_1, public")
     agent = AgentPublished(
         agent_id="writer", version=1, name="W", category="c", goal="g", tier="t", tools=[], output="o", digest="d"
     )

@@ -12,7 +12,7 @@ async def test_a_platform_admin_sees_how_far_every_consumer_is_behind(world: Wor
 
     async def reported() -> list[dict[str, Any]]:
         items = (await root.get("/v1/admin/streams")).json()["items"]
-        return [item for item in items if item["consumer"] == "gateway"]
+        return [item for item in items if item["consumer"] == "gateway@1"]
 
     async with asyncio.timeout(10):  # consumers report every second
         while not {item["category"] for item in await reported()} >= {"tenant", "connector"}:

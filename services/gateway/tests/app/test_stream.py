@@ -3,34 +3,12 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 
 from gateway.app.settings import Settings
-from gateway.testing import World, connected, running
-
-
-async def events(who: httpx.AsyncClient, number: int, after: str | None = None) -> list[dict[str, Any]]:
-    """The next events; hangs when there are fewer."""
-    headers = {"Last-Event-ID": after} if after is not None else {}
-    found: list[dict[str, Any]] = []
-    async with who.stream("GET", "/v1/stream", headers=headers) as stream:
-        assert stream.headers["Content-Type"] == "text/event-stream"
-        async with aclosing(_lines(stream)) as lines:
-            async for line in lines:
-                if line.startswith("data:"):
-                    found.append(json.loads(line[5:]))
-                    if len(found) == number:
-                        break
-    return found
-
-
-async def _lines(stream: httpx.Response) -> AsyncGenerator[str, None]:
-    async for line in stream.aiter_lines():
-        yield line
+from gateway.testing import World, connected, events, running
 
 
 async def test_events_come_as_they_happen_in_words(world: World) -> None:

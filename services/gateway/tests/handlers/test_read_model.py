@@ -13,6 +13,7 @@ from bizosaas_events.messages.connector import ConnectionEstablished, Connection
 from bizosaas_events.messages.tenant import MemberAdded
 from bizosaas_events.store.migrating import migrate
 from gateway.adapters import migrations
+from gateway.adapters.views import TABLES
 from gateway.handlers.projections import ReadModel, storable
 
 
@@ -34,6 +35,7 @@ async def connection(database_url: str) -> AsyncIterator[Any]:
     migrate(database_url, migrations)
     connection = await asyncpg.connect(database_url)
     await connection.execute("select set_config('app.tenant', '*', false)")
+    await connection.execute("set search_path = gateway_1, public")
     yield connection
     await connection.close()
 
@@ -94,3 +96,19 @@ async def test_a_nul_in_some_vendors_text_holds_nothing_up(connection: Any) -> N
     assert found["label"] == "a\ufffdb"
     assert found["settings"] == {"path": "C:\\u0000"}
     assert "\\u0000" in storable(odd)
+
+
+async def test_what_another_version_has_told_is_not_told_again(connection: Any) -> None:
+    events = [an_envelope(ASKED, "connection-c"), an_envelope(WORKS, "connection-c", 2)]
+    await apply(connection, *events)
+    told = await connection.fetch("select * from feed order by number")
+    await connection.execute("create schema gateway_2; set search_path = gateway_2, public")
+    await connection.execute(TABLES)
+
+    await apply(connection, *events)
+    await apply(connection, an_envelope(ConnectionRenamed(connection_id="c", label="New"), "connection-c", 3))
+
+    assert (await state(connection))["version"] == 3, "the other version's view is all there"
+    now_told = await connection.fetch("select * from feed order by number")
+    assert now_told[:2] == told
+    assert [row["number"] for row in now_told] == [1, 2, 3]

@@ -8,12 +8,43 @@ from typing import Any, NamedTuple
 import asyncpg
 import msgspec
 
+from bizosaas_events.projecting import Projector
+
 ALL_TENANTS = "*"
 TIMEOUT_SECONDS = 5.0
 """A read that takes longer is given up: the caller is told to try again."""
 
-_ONE = "select version, state::text, updated_at from view where kind = $1 and id = $2"
-_PAGE = """select id, created_at, state::text from view
+TABLES = """
+-- Every kind of view in one table: a new kind is new rows.
+create table view (
+    kind text not null,
+    id text not null,
+    tenant text not null,
+    version int not null,
+    state jsonb not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    primary key (kind, id)
+);
+create index view_page on view (kind, tenant, created_at desc, id desc);
+
+-- Nothing is visible before `app.tenant` is set for the transaction; '*' is the projection, and whoever the
+-- gateway let see all tenants. FORCE, because the gateway's role owns the table.
+alter table view enable row level security;
+alter table view force row level security;
+create policy view_read on view for select using (
+    tenant = current_setting('app.tenant', true)
+    or current_setting('app.tenant', true) = '*'
+    or (kind = 'agent' and tenant = 'platform' and coalesce(current_setting('app.tenant', true), '') <> '')
+);
+create policy view_write on view for all
+    using (current_setting('app.tenant', true) = '*') with check (current_setting('app.tenant', true) = '*');
+"""
+"""Of each version of the read model, in a schema of its own; of the first one, in the migrations."""
+UNLOCK = f"select set_config('app.tenant', '{ALL_TENANTS}', true)"
+
+_ONE = "select version, state::text, updated_at from {schema}.view where kind = $1 and id = $2"
+_PAGE = """select id, created_at, state::text from {schema}.view
            where kind = $1 and ($2 = '*' or tenant = $2 or (kind = 'agent' and tenant = 'platform'))
            and ($3::timestamptz is null or (created_at, id) < ($3, $4))"""
 _FEED = """select number, event_id, type, subject, version, at, actor, words, position, correlation_id, causation_id
@@ -64,23 +95,25 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostgresViews:
-    """Reads the read model. Raises asyncpg's or OS errors when PostgreSQL is away."""
+    """Reads the version of the read model that is to be read when it is asked. Raises asyncpg's or OS errors when
+    PostgreSQL is away."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", *, consumer: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", read_model: Projector) -> None:
         self._pool = pool
-        self._consumer = consumer
+        self._read_model = read_model
 
     async def one(self, tenant: str, kind: str, id: str) -> Found | None:
         """One object, if this tenant may see it."""
+        query = _ONE.format(schema=self._read_model.reading.schema)
         async with self._as(tenant) as connection:
-            row = await connection.fetchrow(_ONE, kind, id, timeout=TIMEOUT_SECONDS)
+            row = await connection.fetchrow(query, kind, id, timeout=TIMEOUT_SECONDS)
         return Found(*row) if row else None
 
     async def page(
         self, tenant: str, kind: str, *, filters: Mapping[str, str], after: tuple[datetime, str] | None, limit: int
     ) -> list[Item]:
         """The next objects of a kind, newest first, whose fields have these values."""
-        query, values = _PAGE, [kind, tenant, *(after or (None, None))]
+        query, values = _PAGE.format(schema=self._read_model.reading.schema), [kind, tenant, *(after or (None, None))]
         for field, value in filters.items():
             query += f" and state->>${len(values) + 1} = ${len(values) + 2}"
             values += [field, value]
@@ -113,9 +146,9 @@ class PostgresViews:
             row = await connection.fetchrow(_CAUSED, tenant, command_id, timeout=TIMEOUT_SECONDS)
         return Caused(*row) if row else None
 
-    async def checkpoint(self, category: str, partition: int) -> int:
-        """How far the read model has come in one partition, whichever instance holds it."""
-        position = await self._pool.fetchval(_CHECKPOINT, self._consumer, category, partition, timeout=TIMEOUT_SECONDS)
+    async def checkpoint(self, consumer: str, category: str, partition: int) -> int:
+        """How far a version of the read model has come in one partition, whichever instance holds it."""
+        position = await self._pool.fetchval(_CHECKPOINT, consumer, category, partition, timeout=TIMEOUT_SECONDS)
         return position or 0
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """Puts the gateway together; the only file that knows every concrete class."""
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -10,6 +10,9 @@ from litestar import Litestar
 from redis.exceptions import RedisError
 
 from bizosaas_events import messages
+from bizosaas_events.consumer import Apply, Enter, OrderedConsumer
+from bizosaas_events.projecting import Projector
+from bizosaas_events.versions import Projection, Versions
 from bizosaas_ports.sealing import parse_public
 from bizosaas_runtime.health import Check
 from bizosaas_runtime.worker import Consumer, Platform, consumer_of
@@ -18,7 +21,7 @@ from ..adapters.idempotency import Idempotency
 from ..adapters.rate_limits import Attempts
 from ..adapters.sessions import RedisSessions
 from ..adapters.streams import RedisStreams
-from ..adapters.views import PostgresViews
+from ..adapters.views import TABLES, UNLOCK, PostgresViews
 from ..handlers.projections import ReadModel
 from .auth import gate
 from .body import StrictJson
@@ -27,14 +30,19 @@ from .failures import handle
 from .routes import controllers
 from .settings import Settings
 
-CONSUMER = "gateway"
+READ_MODEL = "gateway"
 
 
 @asynccontextmanager
 async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
     settings, redis = platform.settings, platform.redis
-    read_model = ReadModel(messages.codec(), messages.views())
-    consumer = consumer_of(platform, CONSUMER, Consumer(messages.categories(), read_model.apply))
+    views = ReadModel(messages.codec(), messages.views())
+
+    def committed() -> None:
+        gateway.wakeups.wake("", *views.touched)
+        views.touched.clear()
+
+    read_model = await _open(platform, views.apply, committed)
     gateway = Gateway(
         settings=settings,
         keys=Keys(
@@ -43,7 +51,7 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
             secret_svc=parse_public(settings.secret_svc_public_key),
         ),
         bus=platform.bus,
-        views=PostgresViews(platform.pool, consumer=CONSUMER),
+        views=PostgresViews(platform.pool, read_model),
         kinds=messages.views(),
         sessions=RedisSessions(
             redis, env=settings.env, idle_seconds=settings.session_seconds,
@@ -51,16 +59,29 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
         ),
         attempts=Attempts(redis, env=settings.env, window_seconds=settings.sign_in_window_seconds),
         idempotency=Idempotency(redis, env=settings.env),
-        consumer=consumer,
+        read_model=read_model,
         streams=RedisStreams(redis, env=settings.env, partitions=settings.partitions),
     )  # fmt: skip
 
-    def committed() -> None:
-        gateway.wakeups.wake("", *read_model.touched)
-        read_model.touched.clear()
-
-    consumer.committed = committed
     yield gateway
+
+
+async def _open(platform: Platform[Settings], apply: Apply, committed: Callable[[], None]) -> Projector:
+    """The read model in its versions. A change of what it holds is a higher `definition`, beside the old one."""
+    logs = messages.categories()
+
+    def make(name: str, apply: Apply, *, enter: Enter) -> OrderedConsumer:
+        consumer = consumer_of(platform, name, Consumer(logs, apply), enter=enter)
+        consumer.committed = committed
+        return consumer
+
+    versions = Versions(
+        READ_MODEL, dict.fromkeys(logs, platform.settings.partitions), pool=platform.pool, redis=platform.redis,
+        env=platform.settings.env,
+    )  # fmt: skip
+    projector = Projector([Projection(READ_MODEL, 1, TABLES, apply, UNLOCK)], versions, make, platform.pool)
+    await projector.open()
+    return projector
 
 
 def application() -> Litestar:
@@ -80,11 +101,10 @@ def application() -> Litestar:
 
 def checks(platform: Platform[Settings], gateway: Gateway) -> dict[str, Check]:
     """What makes the gateway ready."""
-    consumer = gateway.consumer
     return {
         "redis": functools.partial(_reach, platform.redis.ping),
         "postgres": functools.partial(_reach, functools.partial(platform.pool.fetchval, "select 1", timeout=2)),
-        "read model": lambda: "; ".join(consumer.failing.values()),
+        "read model": gateway.read_model.problem,
     }
 
 

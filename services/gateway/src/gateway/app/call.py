@@ -12,8 +12,8 @@ from litestar.types import Empty, Receive, Scope, Send
 
 from bizosaas_events import Context, new_id
 from bizosaas_events.bus.redis import RedisCommandBus
-from bizosaas_events.consumer import OrderedConsumer
 from bizosaas_events.envelope import now
+from bizosaas_events.projecting import Projector
 from bizosaas_events.projection import View
 from bizosaas_ports.access import PLATFORM_TENANT
 from bizosaas_runtime import telemetry
@@ -52,7 +52,7 @@ class Gateway:
     sessions: RedisSessions
     attempts: Attempts
     idempotency: Idempotency
-    consumer: OrderedConsumer
+    read_model: Projector
     streams: RedisStreams
     known_tenants: dict[str, bool] = field(default_factory=dict)
     draining: asyncio.Event = field(default_factory=asyncio.Event)

@@ -147,9 +147,16 @@ def place_of(cursor: str) -> tuple[datetime, str]:
 
 
 async def caught_up(call: Call) -> None:
-    """Wait until the read model has reached what `Read-After` names. Raises BehindError after a while."""
-    for position in filter(None, (part.strip() for part in call.header(b"read-after").split(","))):
-        await _reach(call, position)
+    """Wait until the read model has reached what `Read-After` names. Raises BehindError after a while.
+
+    When this returns, what is read next shows it: of two versions, one may lag behind the other.
+    """
+    positions = [part for part in map(str.strip, call.header(b"read-after").split(",")) if part]
+    reached = 0
+    while positions and reached != call.gateway.read_model.reading.number:
+        reached = call.gateway.read_model.reading.number
+        for position in positions:
+            await _reach(call, position)
 
 
 async def _reach(call: Call, text: str) -> None:
@@ -161,10 +168,10 @@ async def _reach(call: Call, text: str) -> None:
         )
     category, partition, wanted = found[1], int(found[2]), int(found[3])
     end = time.monotonic() + settings.read_after_seconds
-    consumer, views = call.gateway.consumer, call.gateway.views
+    consumer, views = call.gateway.read_model.consumer, call.gateway.views
     while True:
         ours = consumer.held.get((category, partition))
-        if (ours if ours is not None else await views.checkpoint(category, partition)) >= wanted:
+        if (ours if ours is not None else await views.checkpoint(consumer.name, category, partition)) >= wanted:
             return
         if time.monotonic() >= end:
             raise BehindError(text)

@@ -12,7 +12,7 @@ from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_runtime import logging, telemetry
 from bizosaas_runtime.health import Health, require_free
 from bizosaas_runtime.settings import load
-from bizosaas_runtime.worker import APPLIED, FAILING, HELD, open_platform
+from bizosaas_runtime.worker import open_platform
 
 from ..adapters import migrations
 from .access_log import AccessLog
@@ -74,12 +74,8 @@ async def _work(settings: Settings, edge: Edge, health: Health, stop: asyncio.Ev
         if platform is None:
             return
         async with bootstrap(platform) as gateway:
-            consumer = gateway.consumer
-            APPLIED.labels(consumer.name).set_function(lambda: consumer.applied)
-            HELD.labels(consumer.name).set_function(lambda: len(consumer.held))
-            FAILING.labels(consumer.name).set_function(lambda: len(consumer.failing))
             edge.app, edge.gateway = application(), gateway
-            projecting = asyncio.create_task(consumer.run())
+            projecting = asyncio.create_task(gateway.read_model.run())
             health.checks |= checks(platform, gateway)
             del health.checks["start"]
             _log.info("ready", port=settings.http_port)

@@ -28,6 +28,7 @@ on conflict (kind, id) do update
 set tenant = excluded.tenant, version = excluded.version, state = excluded.state, updated_at = excluded.updated_at
 """
 _NAMES = "select id, state->>'name' from view where kind = 'member' and id = any($1)"
+_TOLD = "select event_id from feed where event_id = any($1)"
 _COUNT = """insert into feed_counter (tenant, number) values ($1, $2)
             on conflict (tenant) do update set number = feed_counter.number + excluded.number returning number"""
 _FEED = """
@@ -55,7 +56,11 @@ class Row(NamedTuple):
 
 
 class ReadModel:
-    """Applies events. `touched` collects the tenants whose feed has grown, until somebody takes them."""
+    """Applies events. `touched` collects the tenants whose feed has grown, until somebody takes them.
+
+    The views are in the tables of the version that is written. The feed is one for all versions, and what it tells
+    it tells once: its numbers are what clients resume by, and its words are as they were said then.
+    """
 
     def __init__(self, codec: Codec, views: dict[str, View]) -> None:
         self.touched: set[str] = set()
@@ -68,7 +73,10 @@ class ReadModel:
         await connection.execute("select set_config('app.tenant', $1, true)", ALL_TENANTS)
         events = [self._decode(envelope) for envelope in envelopes]
         await self._fold(connection, envelopes, events)
-        await self._tell(connection, envelopes, events)
+        told = {str(row[0]) for row in await connection.fetch(_TOLD, [envelope.id for envelope in envelopes])}
+        await self._tell(
+            connection, [(e, event) for e, event in zip(envelopes, events, strict=True) if e.id not in told]
+        )
 
     def _decode(self, envelope: Envelope) -> Event | None:
         if not self._codec.knows(envelope.type):
@@ -102,13 +110,15 @@ class ReadModel:
         if stored:
             await connection.execute(_STORE, *map(list, zip(*stored, strict=True)))
 
-    async def _tell(self, connection: Any, envelopes: Sequence[Envelope], events: Sequence[Event | None]) -> None:
-        actors = {a for e, event in zip(envelopes, events, strict=True) for a in actors_in(event, e)}
+    async def _tell(self, connection: Any, events: Sequence[tuple[Envelope, Event | None]]) -> None:
+        if not events:
+            return
+        actors = {a for e, event in events for a in actors_in(event, e)}
         members = [actor.partition(":")[2] for actor in actors if actor.startswith("member:")]
         names = {f"member:{id}": name for id, name in await connection.fetch(_NAMES, members)}
         names |= {actor: "an agent" for actor in actors if actor.startswith("agent:")}
         told: dict[str, list[tuple[Any, ...]]] = {}
-        for e, event in zip(envelopes, events, strict=True):
+        for e, event in events:
             words = words_of(event, e, names)
             position = f"{e.type.partition('.')[0]}/{e.partition}@{e.sequence}"
             told.setdefault(e.tenantid, []).append(
