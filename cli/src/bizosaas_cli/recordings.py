@@ -49,9 +49,8 @@ def log_of(database: str, service: str, data: Path) -> tuple[str, str]:
     """Where a log is, and how a recording names it: without host and password."""
     if not service:
         return _database(database)
-    logs = [name for name in SERVICES if name != "gateway"]
-    if service not in logs:
-        fail(f"{service} has no log: choose one of {', '.join(logs)}.")
+    if service not in SERVICES:
+        fail(f"{service} has no log: choose one of {', '.join(SERVICES)}.")
     note = data / "run.json"
     if not note.exists():
         fail(f"Nothing runs on {data}: start it with `bizos up`, or give --database.")

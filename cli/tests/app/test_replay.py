@@ -191,8 +191,8 @@ def test_two_recordings_that_differ_say_where(file: Path, tmp_path: Path) -> Non
             "cannot be read",
         ),
         (
-            ["record", "--out", "x", "--stream", "s", "--service", "gateway"],
-            "gateway has no log: choose one of tenant-svc",
+            ["record", "--out", "x", "--stream", "s", "--service", "portal"],
+            "portal has no log: choose one of tenant-svc",
         ),
         (["record", "--out", "x", "--stream", "s", "--service", "audit-svc", "--data", "none"], "bizos up"),
         (["record", "--out", "x", "--from", "noon"], "--from 'noon' is no time"),

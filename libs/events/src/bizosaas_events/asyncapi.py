@@ -14,7 +14,7 @@ from .bus.base import OUTCOME_SECONDS, Names
 from .codec import Codec, type_of
 from .compatibility import Schema
 from .envelope import FIELDS, Command, Event, Message, Reply, Result
-from .schemas import answer_to, components, doc_of, example, kind_of, schema_of, sentence_of, service_of
+from .schemas import answer_to, components, doc_of, example, is_for_any, kind_of, schema_of, sentence_of, service_of
 
 _OPTIONAL = "replyto"
 _HEADERS = {
@@ -46,12 +46,13 @@ def document(codec: Codec, version: str, *, title: str = "Messages", partitions:
     operations: dict[str, Any] = {}
     for service in sorted({service_of(cls) for cls in types}):
         own = [cls for cls in types if service_of(cls) == service]
+        name = "<service>" if any(map(is_for_any, own)) else service
         if commands := [cls for cls in own if issubclass(cls, Command)]:
-            channels[f"{service}.commands"] = _command_channel(service, commands)
+            channels[f"{service}.commands"] = _command_channel(name, commands)
             operations |= {f"{service}.{cls.__name__}": _handle(service, cls, types) for cls in commands}
         if events := [cls for cls in own if issubclass(cls, Event)]:
-            channels[f"{service}.events"] = _event_channel(service, events, partitions)
-            operations[f"{service}.record"] = _record(service, events)
+            channels[f"{service}.events"] = _event_channel(name, events, partitions)
+            operations[f"{service}.record"] = _record(service, name, events)
     return {
         "asyncapi": "3.0.0",
         "info": {"title": title, "version": version, "description": (__doc__ or "").replace("\n", " ").strip()},
@@ -124,11 +125,11 @@ def _handle(service: str, command: type[Message], types: Sequence[type[Message]]
     }
 
 
-def _record(service: str, events: Sequence[type[Message]]) -> Schema:
+def _record(service: str, name: str, events: Sequence[type[Message]]) -> Schema:
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{service}.events"},
-        "summary": f"What happened in {service}, in order, for ever.",
+        "summary": f"What happened in {name}, in order, for ever.",
         "messages": [{"$ref": f"#/channels/{service}.events/messages/{type_of(cls)}"} for cls in events],
     }
 

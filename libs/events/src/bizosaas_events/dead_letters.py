@@ -31,6 +31,8 @@ State = Literal["waiting", "retrying", "parked"]
 
 LONGEST = 20_000
 """Characters of a traceback, the last ones."""
+REPLICA_MS = 1000
+"""How long a replica in a cluster has to take what is sent again."""
 _HISTORY = b"deadletter"
 """The field of a message that is sent again: how often it had failed, and when first."""
 _EXACT = ("utf8", "surrogateescape")
@@ -385,11 +387,19 @@ class DeadLetters:
 
     async def _send_again(self, row: "asyncpg.Record") -> None:
         """Under the same id: an inbox or a command's id make a repeat harmless, should we die before it is deleted."""
-        fields: dict[Any, Any] = _load(row["fields"])
+        fields = _load(row["fields"])
         if row["edited"] is not None:
             fields[b"data"] = row["edited"]
         fields[_HISTORY] = f"{row['attempts']} {row['first_at'].isoformat()}".encode()
-        await self._redis.xadd(row["stream"], fields)
+        # Here, because messages import this module, and need neither of them.
+        from .bus.connecting import Cluster
+        from .bus.packing import exchange, pack
+
+        stream = row["stream"]
+        commands = [(stream, pack(("XADD", stream, "*", *(part for field in fields.items() for part in field))))]
+        if isinstance(self._redis, Cluster):
+            commands.append((stream, pack(("WAIT", 1, REPLICA_MS))))  # as a bus does before it calls a command accepted
+        await exchange(self._redis, commands)
         await self._pool.execute("delete from dead_letter where id = $1", row["id"])
 
 

@@ -37,7 +37,7 @@ class Command(Message, frozen=True, kw_only=True):
     """A request to one service, in the imperative."""
 
     service: ClassVar[str]
-    """Which service accepts it: the `<service>` of `cmd:<service>`."""
+    """Which service accepts it: the `<service>` of `cmd:<service>`. A property of a command that any of them accepts."""
     permission: ClassVar[str | None] = None
     """The feature of the role table that the caller needs; None: any authenticated caller."""
 

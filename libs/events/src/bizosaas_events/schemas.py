@@ -56,8 +56,15 @@ def kind_of(cls: type[Message]) -> str:
 
 
 def service_of(cls: type[Message]) -> str:
-    """Who accepts a command, records an event, answers with a result."""
-    return cls.service if issubclass(cls, Command) else type_of(cls).partition(".")[0]
+    """Who accepts a command, records an event, answers with a result; of a command for any service, its family."""
+    if issubclass(cls, Command) and not is_for_any(cls):
+        return cls.service
+    return type_of(cls).partition(".")[0]
+
+
+def is_for_any(cls: type[Message]) -> bool:
+    """Whether it is a command that every service accepts: then each instance says which one it is for."""
+    return issubclass(cls, Command) and not isinstance(cls.service, str)
 
 
 def sentence_of(cls: type[Message]) -> str:

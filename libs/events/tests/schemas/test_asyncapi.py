@@ -17,6 +17,7 @@ from bizosaas_events import Codec, Command, Envelope, Event, Result, asyncapi, m
 from bizosaas_events.bus.base import Names
 from bizosaas_events.codec import type_of
 from bizosaas_events.envelope import now, to_fields
+from bizosaas_events.schemas import service_of
 from bizosaas_events.testing.account import CODEC, Deposit
 
 DOCUMENT = asyncapi.document(messages.codec(), "1.2.3")
@@ -64,8 +65,8 @@ def test_every_message_is_in_a_channel_of_its_service_and_in_an_operation() -> N
     channels, operations = DOCUMENT["channels"], DOCUMENT["operations"]
     for name, cls in TYPES.items():
         if issubclass(cls, Command):
-            assert name in channels[f"{cls.service}.commands"]["messages"]
-            assert operations[f"{cls.service}.{cls.__name__}"]["action"] == "receive"
+            assert name in channels[f"{service_of(cls)}.commands"]["messages"]
+            assert operations[f"{service_of(cls)}.{cls.__name__}"]["action"] == "receive"
         elif issubclass(cls, Event):
             log = f"{name.partition('.')[0]}.events"
             assert name in channels[log]["messages"]
@@ -74,6 +75,12 @@ def test_every_message_is_in_a_channel_of_its_service_and_in_an_operation() -> N
         else:
             assert issubclass(cls, Result)
             assert name in channels["replies"]["messages"]
+
+
+def test_what_every_service_accepts_and_records_is_said_so() -> None:
+    channels = DOCUMENT["channels"]
+    assert channels["operations.commands"]["x-redis-stream"] == "{<env>:cmd:<service>}"
+    assert channels["operations.events"]["x-redis-stream"].startswith("{<env>:00}:<service>")
 
 
 def test_an_operation_speaks_of_messages_of_its_own_channel_only() -> None:

@@ -152,14 +152,15 @@ class CommandHost:
 
     async def _keep(self) -> None:
         """Say that we are alive with every entry in hand, those that wait inside the client included."""
-        held: set[str] = set()
+        failed, held = set(self._failed), set[str]()
         for consumer in self._consumers:
             ids = await self._in_hand(consumer)
             held.update(ids)
             alive = [id for id in ids if id not in self._failed]
             if alive:
                 await self._redis.xclaim(self._stream, self._service, consumer, 0, alive, idle=0, justid=True)
-        self._failed &= held  # what failed here may have been taken over and finished elsewhere
+        # What failed here may have been taken over and finished elsewhere; what failed since we began to look has not.
+        self._failed -= failed - held
 
     async def _in_hand(self, consumer: str) -> list[Any]:
         pending = await self._redis.xpending_range(self._stream, self._service, "-", "+", 1000, consumer)

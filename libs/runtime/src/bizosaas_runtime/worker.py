@@ -23,12 +23,13 @@ from bizosaas_events.bus import Handler
 from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.consumer import ATTEMPTS, Apply, Enter, Feed, OrderedConsumer
+from bizosaas_events.dead_letters import DeadLetters
 from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop as stop_all
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 
-from . import logging, telemetry
+from . import logging, operations, telemetry
 from .commands import CommandHost
 from .health import Check, Health, HealthServer, require_free
 from .settings import WRONG_SETTING, ServiceSettings, WrongSettingError, instance_name, load
@@ -208,16 +209,23 @@ def consumer_of(platform: Platform[S], name: str, consumer: Consumer, *, enter: 
     return made
 
 
+def host_of(platform: Platform[S]) -> CommandHost:
+    """The host of the commands for the service whose log the platform has."""
+    settings = platform.settings
+    return CommandHost(
+        service=platform.store.category, codec=platform.store.codec, redis=platform.redis,
+        redis_url=str(settings.redis_url), pool=platform.pool, env=settings.env, instance=platform.instance,
+        workers=settings.workers, idle_ms=settings.command_idle_ms, handled=platform.store.handled,
+    )  # fmt: skip
+
+
 async def _serve(name: str, platform: Platform[S], service: Service, health: Health, stop: asyncio.Event) -> None:
     settings = platform.settings
     relay = Relay(platform.store, platform.pool, platform.redis, env=settings.env)
     consumers = [consumer_of(platform, name, consumer) for name, consumer in service.consumers.items()]
-    host = CommandHost(
-        service=name, codec=platform.store.codec, redis=platform.redis, redis_url=str(settings.redis_url),
-        pool=platform.pool, env=settings.env, instance=platform.instance, workers=settings.workers,
-        idle_ms=settings.command_idle_ms, handled=platform.store.handled,
-    )  # fmt: skip
-    await host.start(service.commands)
+    host = host_of(platform)
+    letters = DeadLetters(platform.pool, platform.redis)
+    await host.start({**service.commands, **operations.handlers(letters, platform.store)})
     health.checks |= {
         "commands": host.problem,
         "relay": lambda: _outage(relay),

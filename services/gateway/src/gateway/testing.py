@@ -37,7 +37,7 @@ from bizosaas_events.bus.redis import send_reply
 from bizosaas_events.codec import type_of
 from bizosaas_events.envelope import from_fields, now, partition_of, to_fields
 from bizosaas_events.errors import RefusedError
-from bizosaas_events.messages import agent, audit, connector, tenant, workflow
+from bizosaas_events.messages import agent, audit, connector, operations, tenant, workflow
 from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_ports.access import PLATFORM_TENANT, Role, allows
 from bizosaas_ports.sealing import SealingKey, export_public, seal
@@ -97,7 +97,7 @@ class Services:
 
     async def _answer(self, reading: Streams) -> None:
         names = Names(self.env)
-        last = {names.commands(service).encode(): "0-0" for service in messages.categories()}
+        last = {names.commands(service).encode(): "0-0" for service in messages.categories() if service != "gateway"}
         while True:
             try:
                 for name, entries in await reading.read(last, count=100, block_ms=100):
@@ -115,8 +115,8 @@ class Services:
         """What was asked for, of one kind."""
         return [(e, c) for e, c in self.seen if isinstance(c, kind)]
 
-    async def record(self, stream: str, event: Event, context: Context) -> Envelope:
-        """Put an event into its log, as a service's relay would."""
+    async def record(self, stream: str, event: Event, context: Context, *, data: bytes | None = None) -> Envelope:
+        """Put an event into its log, as a service's relay would; `data`: with another payload than its own."""
         service = type_of(event).partition(".")[0]
         partition = partition_of(context.tenant, stream, PARTITIONS)
         self._versions[stream] += 1
@@ -126,7 +126,7 @@ class Services:
             tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
             correlationid=context.correlation_id, causationid=context.causation_id, partition=partition,
             sequence=self._positions[service, partition], streamversion=self._versions[stream],
-            data=messages.codec().encode(event),
+            data=messages.codec().encode(event) if data is None else data,
         )  # fmt: skip
         name = Names(self.env).partition(service, partition)
         self._owners[stream] = context.tenant
@@ -345,6 +345,10 @@ async def _catalogue(services: Services, command: connector.ListConnectors, cont
     return Answer(None, connector.ConnectorCatalogue(connectors=[]))
 
 
+async def _no_letters(services: Services, command: operations.ListDeadLetters, context: Context) -> Answer:
+    return Answer(None, operations.DeadLetterPage(items=[]))
+
+
 _HANDLERS: dict[type[Command], Callable[[Services, Any, Context], Awaitable[Answer]]] = {
     tenant.CreateTenant: _create_tenant,
     tenant.AddMember: _add_member,
@@ -368,6 +372,7 @@ _HANDLERS: dict[type[Command], Callable[[Services, Any, Context], Awaitable[Answ
     audit.ReadHeads: _heads,
     audit.ReadHashes: _hashes,
     audit.ExportHistory: _export,
+    operations.ListDeadLetters: _no_letters,
 }
 
 

@@ -11,10 +11,11 @@ from bizosaas_events import Envelope
 from bizosaas_events.chain import GENESIS, Link
 from bizosaas_events.exported import Exported
 from bizosaas_events.heads import Line, read
+from bizosaas_events.messages import log_of
 from bizosaas_events.messages.audit import Verification, Verified
 
 from ..domain.chain import extend, link_of
-from ..domain.entry import Entry, Head, category_of
+from ..domain.entry import Entry, Head
 from ..domain.ports import Cursor, Filters
 
 
@@ -46,9 +47,7 @@ class MemoryLedger:
 
     async def stream(self, category: str, subject: str, after_version: int, limit: int) -> list[Envelope]:
         found = [
-            e
-            for e in self._all()
-            if category_of(e) == category and e.subject == subject and e.streamversion > after_version
+            e for e in self._all() if log_of(e) == category and e.subject == subject and e.streamversion > after_version
         ]
         return sorted(found, key=lambda e: e.streamversion)[:limit]
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bizosaas_events import Envelope
+from bizosaas_events.messages import log_of
 
 
 class Entry(NamedTuple):
@@ -22,11 +23,6 @@ class Head(NamedTuple):
     hash: bytes
 
 
-def category_of(envelope: Envelope) -> str:
-    """Which log an event is from: each service has one, and names itself as the source of what it records."""
-    return envelope.source.removesuffix("-svc")
-
-
 def position_of(envelope: Envelope) -> str:
     """Where an event is: `<category>/<partition>@<sequence>`."""
-    return f"{category_of(envelope)}/{envelope.partition}@{envelope.sequence}"
+    return f"{log_of(envelope)}/{envelope.partition}@{envelope.sequence}"

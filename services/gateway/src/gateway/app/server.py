@@ -1,18 +1,22 @@
 """The gateway's process: serves at once, works as soon as its database and Redis are there, and drains on SIGTERM."""
 
 import asyncio
+import contextlib
 import signal
 
 import structlog
 import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
+from redis.exceptions import RedisError
 
+from bizosaas_events.dead_letters import DeadLetters
+from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop as stop_tasks
-from bizosaas_runtime import logging, telemetry
+from bizosaas_runtime import logging, operations, telemetry
 from bizosaas_runtime.health import Health, require_free
 from bizosaas_runtime.settings import load
-from bizosaas_runtime.worker import open_platform
+from bizosaas_runtime.worker import host_of, open_platform
 
 from ..adapters import migrations
 from .access_log import AccessLog
@@ -74,23 +78,29 @@ async def _work(settings: Settings, edge: Edge, health: Health, stop: asyncio.Ev
         if platform is None:
             return
         async with bootstrap(platform) as gateway:
+            # What operators do to the gateway stands in a log of its own, as it does for every service.
+            relay = Relay(platform.store, platform.pool, platform.redis, env=settings.env)
+            host = host_of(platform)
+            await host.start(operations.handlers(DeadLetters(platform.pool, platform.redis), platform.store))
             edge.app, edge.gateway = application(), gateway
-            projecting = asyncio.create_task(gateway.read_model.run())
-            health.checks |= checks(platform, gateway)
+            tasks = [asyncio.create_task(work()) for work in (gateway.read_model.run, relay.run, host.run)]
+            health.checks |= checks(platform, gateway) | {"commands": host.problem}
             del health.checks["start"]
             _log.info("ready", port=settings.http_port)
             stopping = asyncio.create_task(stop.wait())
             try:
-                done, _ = await asyncio.wait([stopping, projecting], return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
                 health.checks["drain"] = lambda: "draining"
                 gateway.draining.set()
                 if not await edge.drained(settings.drain_seconds):
                     _log.warning("requests in hand are given up", number=edge.in_hand)
+                with contextlib.suppress(RedisError, OSError):
+                    await host.drain()
                 for task in done - {stopping}:
-                    task.result()  # the projection never ends by itself: say why it did
+                    task.result()  # none of them ever ends by itself: say why it did
             finally:
                 edge.app = None
-                await stop_tasks([stopping, projecting])
+                await stop_tasks([stopping, *tasks])
 
 
 def _stopped_by_signals() -> asyncio.Event:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from bizosaas_events import Codec, Envelope, Event
-from bizosaas_events.messages import category_of
+from bizosaas_events.messages import category_of, log_of
 from bizosaas_events.projection import View
 from bizosaas_events.words import actors_in, words_of
 
@@ -120,7 +120,7 @@ class ReadModel:
         told: dict[str, list[tuple[Any, ...]]] = {}
         for e, event in events:
             words = words_of(event, e, names)
-            position = f"{e.type.partition('.')[0]}/{e.partition}@{e.sequence}"
+            position = f"{log_of(e)}/{e.partition}@{e.sequence}"
             told.setdefault(e.tenantid, []).append(
                 (e.id, e.type, e.subject, e.streamversion, e.time, e.actorid, words.replace("\0", ""), position,
                  e.correlationid, e.causationid)
