@@ -11,14 +11,14 @@ from nacl.public import PrivateKey
 ROOT = Path(__file__).parents[1]
 SEALING_KEY = "_SEALING_KEY"
 PUBLIC_KEY = "_PUBLIC_KEY"
-SIGNING_KEY = "_SIGNING_KEY"
+BYTES = ("_SIGNING_KEY", "_MASTER_KEY")
 
 
 def filled(example: str) -> str:
     """The example with a value for every variable that is empty there; what has a value or is commented out stays.
 
     A name ending in _SEALING_KEY gets a private key, and the name that ends in _PUBLIC_KEY instead its public half;
-    one ending in _SIGNING_KEY gets the seed of an Ed25519 key, which any 32 bytes are. Everything else
+    one ending in _SIGNING_KEY or _MASTER_KEY gets 32 bytes, which any such key is made of. Everything else
     gets 48 hexadecimal digits, which need no quoting in a URL or a shell.
     """
     lines = example.splitlines()
@@ -29,7 +29,7 @@ def filled(example: str) -> str:
             private = PrivateKey.generate()
             values[name] = _text(private.encode())
             values[name.removesuffix(SEALING_KEY) + PUBLIC_KEY] = _text(private.public_key.encode())
-        elif name.endswith(SIGNING_KEY):
+        elif name.endswith(BYTES):
             values[name] = _text(secrets.token_bytes(32))
     for name in empty:
         values.setdefault(name, secrets.token_hex(24))

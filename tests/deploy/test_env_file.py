@@ -45,6 +45,12 @@ def test_a_key_that_signs_is_one(tmp_path: Path) -> None:
     assert SigningKey.parse(variables["AUDIT_SIGNING_KEY"]).export() == variables["AUDIT_SIGNING_KEY"]
 
 
+def test_a_master_key_is_one(tmp_path: Path) -> None:
+    _, variables, _ = written(tmp_path, "PERSONAL_MASTER_KEY=\n")
+
+    assert len(base64.b64decode(variables["PERSONAL_MASTER_KEY"], validate=True)) == 32
+
+
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     written(tmp_path, "REDIS_PASSWORD=\n")
     before = (tmp_path / ".env").read_text()

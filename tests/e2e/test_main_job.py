@@ -4,59 +4,19 @@ import asyncio
 import contextlib
 import secrets
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import httpx
 import pytest
-from redis.asyncio import Redis
 
-from bizosaas_cli.machine import SERVICES
 from bizosaas_cli.story import PASSWORD, Story
-from bizosaas_cli.testing import Platform
+from bizosaas_cli.testing import Platform, everything_in_postgres, everything_in_redis, logs_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform")]
 
 
 def test_the_story_holds(played: Story) -> None:
     assert all((played.tenant, played.blog, played.vendor, played.content))
-
-
-async def everything_in_postgres(platform: Platform) -> dict[str, str]:
-    """Every value of every table of every service, by service and table, as text; bytes as the text they hold."""
-    found: dict[str, str] = {}
-    for service in SERVICES:
-        connection = await asyncpg.connect(platform.machine.services[service].settings["BIZOS_DATABASE_URL"])
-        try:
-            tables = await connection.fetch("select tablename from pg_tables where schemaname = 'public'")
-            for (table,) in tables:
-                rows = await connection.fetch(f'select * from "{table}"')
-                found[f"{service} {table}"] = "\n".join(text_of(value) for row in rows for value in row)
-        finally:
-            await connection.close()
-    return found
-
-
-async def everything_in_redis(platform: Platform) -> str:
-    """Every value of every key, as text."""
-    redis = Redis.from_url(platform.machine.servers[1].url)
-    parts: list[str] = []
-    async for key in redis.scan_iter(count=1000):
-        kind = await redis.type(key)
-        value: Any = b""
-        if kind == b"stream":
-            value = await redis.xrange(key)
-        elif kind == b"string":
-            value = await redis.get(key)
-        elif kind == b"hash":
-            value = await redis.hgetall(key)
-        parts.append(f"{text_of(key)} {value!r}")
-    await redis.aclose()
-    return "\n".join(parts)
-
-
-def text_of(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 async def credentials(platform: Platform) -> dict[str, str]:
@@ -69,10 +29,6 @@ async def credentials(platform: Platform) -> dict[str, str]:
         "OAuth client secret": platform.vendor.client_secret,
         **{name: value for name, value in keys.items() if name.endswith(("SEALING_KEY", "SIGNING_KEY", "MASTER_KEY"))},
     }
-
-
-def logs_of(platform: Platform) -> str:
-    return "\n".join(service.log.read_text(errors="replace") for service in platform.machine.services.values())
 
 
 async def test_no_credential_stands_in_clear_in_a_table_a_stream_a_log_or_the_secret_store(

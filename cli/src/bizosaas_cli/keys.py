@@ -27,8 +27,8 @@ def variable(service: str, suffix: str) -> str:
 
 
 def make() -> dict[str, str]:
-    """A fresh set: a key pair per service that opens sealed values and one to sign the journal, secret-svc's master key,
-    the first admin."""
+    """A fresh set: a key pair per service that opens sealed values and one to sign the journal, the master keys of
+    secret-svc and tenant-svc, the first admin."""
     made = {}
     for service in SEALED_TO:
         key = SealingKey.generate()
@@ -38,6 +38,7 @@ def make() -> dict[str, str]:
     made[AUDIT_SIGNING_KEY] = signing.export()
     made[AUDIT_PUBLIC_KEY] = export_public(signing.public)
     made["BIZOS_SECRET_MASTER_KEY"] = base64.b64encode(secrets.token_bytes(32)).decode()
+    made["BIZOS_PERSONAL_MASTER_KEY"] = base64.b64encode(secrets.token_bytes(32)).decode()
     made["BIZOS_ADMIN_EMAIL"] = "admin@bizos.test"
     made["BIZOS_ADMIN_PASSWORD"] = secrets.token_urlsafe(15)
     return made

@@ -299,5 +299,5 @@ def _needed_by(service: str, keys: Mapping[str, str]) -> dict[str, str]:
     if service == "audit-svc":
         wanted.add(AUDIT_SIGNING_KEY)
     if service == "tenant-svc":
-        wanted |= {"BIZOS_ADMIN_EMAIL", "BIZOS_ADMIN_PASSWORD"}
+        wanted |= {"BIZOS_PERSONAL_MASTER_KEY", "BIZOS_ADMIN_EMAIL", "BIZOS_ADMIN_PASSWORD"}
     return {name: value for name, value in keys.items() if name in wanted}

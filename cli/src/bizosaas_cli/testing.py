@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
 
 from bizosaas_sandbox.servers.children import free_port
 from bizosaas_sandbox.servers.oidc import OidcProvider
 from bizosaas_sandbox.servers.wordpress import WordPress, WordPressStandIn, start_wordpress
 
 from .demo import vendor_settings
-from .machine import Machine
+from .machine import SERVICES, Machine
 from .stage import World
 from .story import Story
 
@@ -40,3 +44,52 @@ def running_platform(folder: Path) -> Iterator[Platform]:
         machine = Machine(folder, lambda text: None, port=port, temporal_ui_port=free_port(), extra=settings)
         with machine, start_wordpress(folder) as blog:
             yield Platform(machine, blog, vendor)
+
+
+async def everything_in_postgres(platform: Platform) -> dict[str, str]:
+    """Every value of every table of every service, by service and table, as text; bytes as the text they hold."""
+    found: dict[str, str] = {}
+    for service in SERVICES:
+        connection = await asyncpg.connect(platform.machine.services[service].settings["BIZOS_DATABASE_URL"])
+        try:
+            # The gateway's tables show nothing to who does not say for which tenant, their owner included.
+            await connection.execute("select set_config('app.tenant', '*', false)")
+            tables = await connection.fetch(
+                "select schemaname, tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
+            )
+            for schema, table in tables:
+                rows = await connection.fetch(f'select * from "{schema}"."{table}"')
+                found[f"{service} {schema}.{table}"] = "\n".join(_text_of(value) for row in rows for value in row)
+        finally:
+            await connection.close()
+    return found
+
+
+async def everything_in_redis(platform: Platform) -> str:
+    """Every value of every key, as text."""
+    redis: Any = Redis.from_url(platform.machine.servers[1].url)
+    parts: list[str] = []
+    async for key in redis.scan_iter(count=1000):
+        match await redis.type(key):
+            case b"stream":
+                value = [each for _, fields in await redis.xrange(key) for each in fields.values()]
+            case b"string":
+                value = [await redis.get(key) or b""]
+            case b"hash":
+                value = [each for pair in (await redis.hgetall(key)).items() for each in pair]
+            case b"none":
+                continue  # its time had come
+            case other:
+                raise AssertionError(f"{key} is a {other}, which nobody looks into yet")
+        parts += map(_text_of, [key, *value])
+    await redis.aclose()
+    return "\n".join(parts)
+
+
+def logs_of(platform: Platform) -> str:
+    """What all services logged."""
+    return "\n".join(service.log.read_text(errors="replace") for service in platform.machine.services.values())
+
+
+def _text_of(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -55,6 +55,7 @@ def test_no_service_sees_a_key_it_does_not_need(tmp_path: Path) -> None:
 
     assert not any(name.endswith("SEALING_KEY") for names in seen.values() for name in names)
     assert [s for s in SERVICES if "BIZOS_SECRET_MASTER_KEY" in seen[s]] == ["secret-svc"]
+    assert [s for s in SERVICES if "BIZOS_PERSONAL_MASTER_KEY" in seen[s]] == ["tenant-svc"]
     assert [s for s in SERVICES if "BIZOS_ADMIN_PASSWORD" in seen[s]] == ["tenant-svc"]
     assert [s for s in SERVICES if "BIZOS_AUDIT_SIGNING_KEY" in seen[s]] == ["audit-svc"]
     assert seen["audit-svc"] == {"BIZOS_AUDIT_SIGNING_KEY"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bizosaas_ports.sealing import SealError, SealingKey, export_public, parse_public, seal
+from bizosaas_ports.sealing import SealError, SealingKey, export_public, parse_public, seal, seal_text
 
 
 def test_only_the_holder_of_the_key_opens_a_box() -> None:
@@ -50,3 +50,15 @@ def test_keys_survive_being_written_down_and_are_not_shown() -> None:
 def test_what_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"base64|32 bytes"):
         SealingKey.parse(text)
+
+
+def test_a_sealed_text_is_text_and_opens_with_its_key_only() -> None:
+    key = SealingKey.generate()
+    sealed = seal_text(key.public, "Ann Møller")
+
+    assert "Ann" not in sealed
+    assert key.open_text(sealed) == "Ann Møller"
+    assert key.open_text("Ann Møller") == "Ann Møller"
+    for damaged in (sealed[:-6] + "AAAA)", "sealed(v1:A)", seal_text(SealingKey.generate().public, "x")):
+        with pytest.raises(SealError):
+            key.open_text(damaged)

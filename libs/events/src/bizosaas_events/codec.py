@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from . import personal
 from .envelope import Envelope, Message
 
 
@@ -30,13 +31,14 @@ class Upcaster(NamedTuple):
 
 
 class Codec:
-    """Encodes and decodes the messages it was given; refuses two classes of one type at once."""
+    """Encodes and decodes the messages it was given; refuses two classes of one type, and a wrong mark, at once."""
 
     def __init__(self, types: Sequence[type[Message]], upcasters: Sequence[Upcaster] = ()) -> None:
         self.types: dict[str, type[Message]] = {}
         for cls in types:
             if self.types.setdefault(type_of(cls), cls) is not cls:
                 raise ValueError(f"{cls.__name__} and {self.types[type_of(cls)].__name__} are both {type_of(cls)!r}")
+        personal.check(types)
         self._upcasters: Mapping[str, Upcaster] = {u.retired: u for u in upcasters}
         self._decoders = {name: msgspec.json.Decoder(cls) for name, cls in self.types.items()}
         self._encoder = msgspec.json.Encoder()

@@ -31,6 +31,12 @@ class Event(Message, frozen=True, kw_only=True):
 
     says: ClassVar[str] = ""
     """One sentence for the audit log; `{field}` is filled from the event, `{actor}` from its envelope."""
+    personal: ClassVar[tuple[str, ...]] = ()
+    """The text fields that are a person's: a store closes them, see `personal.py`."""
+    person: ClassVar[str] = ""
+    """The field with the id of the person whom `personal` and `erases` are about."""
+    erases: ClassVar[bool] = False
+    """With this event the person's key is destroyed, and nobody reads their closed values again."""
 
 
 class Command(Message, frozen=True, kw_only=True):

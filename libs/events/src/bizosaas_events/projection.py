@@ -18,3 +18,5 @@ class View(NamedTuple):
     state: type[msgspec.Struct]
     evolve: Callable[[Any, Any, Envelope], Any]
     """The state after an event; the state before is None for the first. Cannot fail."""
+    personal: tuple[str, ...] = ()
+    """The fields that hold closed values, see `personal.py`."""

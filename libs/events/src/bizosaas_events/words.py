@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from .envelope import Envelope, Event
+from .personal import CLOSED
 
 LONGEST = 160
 """Of one value: the history is for reading, the whole is in the event."""
@@ -19,7 +20,10 @@ _DANGLING = re.compile(r"[\s:;,(–-]+$")
 
 
 def words_of(event: Event | None, envelope: Envelope, names: Mapping[str, str]) -> str:
-    """What happened, in one line. `event` None: a message that this version does not know."""
+    """What happened, in one line. `event` None: a message that this version does not know.
+
+    Closed values and closed names stand in it as they are: see `personal.opened`.
+    """
     if event is None or not event.says:
         return f"{name_of(envelope.actorid, names)} caused {envelope.type}"
     values = {**msgspec.structs.asdict(event), "actor": envelope.actorid}
@@ -46,7 +50,8 @@ def name_of(actor: str, names: Mapping[str, str]) -> str:
 
 def _value(value: Any, names: Mapping[str, str]) -> str:
     said = _plain(value, names)
-    return said if len(said) <= LONGEST else said[: LONGEST - 1] + "…"
+    whole = len(said) <= LONGEST or CLOSED.search(said)  # what is cut could not be opened
+    return said if whole else said[: LONGEST - 1] + "…"
 
 
 def _plain(value: Any, names: Mapping[str, str]) -> str:

@@ -1,5 +1,7 @@
 """Every event store passes the same suite."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import asyncpg
@@ -8,15 +10,19 @@ import pytest
 from bizosaas_events.chain import Break
 from bizosaas_events.envelope import Message, new_id
 from bizosaas_events.errors import ConcurrencyError
+from bizosaas_events.personal import MasterKey, PersonErasedError, WrongMasterKeyError
 from bizosaas_events.store.base import EventStore, Write
 from bizosaas_events.store.links import verify_partition
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.person_keys import PersonKeys
 from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 from bizosaas_events.store.replaying import replay
 from bizosaas_events.store.splitting import split
-from bizosaas_events.testing.account import CODEC, Deposited, a_context
+from bizosaas_events.testing.account import CODEC, Deposited, HolderErased, HolderNamed, a_context
 from bizosaas_events.testing.store import EventStoreSuite
+
+MASTER = MasterKey(b"master key used in tests only...")
 
 
 class TestMemoryEventStore(EventStoreSuite):
@@ -38,7 +44,42 @@ class TestPostgresEventStore(EventStoreSuite):
 
     @pytest.fixture
     def store(self, pool: "asyncpg.Pool") -> PostgresEventStore:
-        return PostgresEventStore(pool, CODEC, category="account", source="test", partitions=8)
+        store = PostgresEventStore(pool, CODEC, category="account", source="test", partitions=8)
+        store.keys = PersonKeys(pool, MASTER)
+        return store
+
+    async def test_an_erasure_and_an_append_that_race_leave_nothing_readable(
+        self, store: PostgresEventStore, pool: "asyncpg.Pool"
+    ) -> None:
+        async def name(n: int) -> None:
+            with contextlib.suppress(PersonErasedError):
+                await store.append([Write(f"holder-{n}", 0, [HolderNamed(holder_id="ann", name="Ann")])], a_context())
+
+        erasing = store.append([Write("holder-ann", 0, [HolderErased(holder_id="ann")])], a_context())
+        await asyncio.wait_for(asyncio.gather(*map(name, range(4)), erasing, *map(name, range(4, 8))), 20)
+
+        assert (await store.person_keys(["ann"]))["ann"].key is None
+        assert await pool.fetchval("select wrapped from person_key") is None
+        assert b"Ann" not in b"".join(await pool.fetchval("select array_agg(data) from event"))
+
+    async def test_a_key_is_of_no_use_without_the_master_key(
+        self, store: PostgresEventStore, pool: "asyncpg.Pool"
+    ) -> None:
+        await store.append([Write("holder-ann", 0, [HolderNamed(holder_id="ann", name="Ann")])], a_context())
+        (key,) = (await store.person_keys(["ann"])).values()
+
+        assert key.key is not None
+        assert key.key not in await pool.fetchval("select wrapped from person_key")
+        await PersonKeys(pool, MASTER).check()
+        with pytest.raises(WrongMasterKeyError):
+            await PersonKeys(pool, MasterKey(b"x" * 32)).check()
+
+    async def test_personal_data_is_not_recorded_in_clear_where_there_are_no_keys(
+        self, store: PostgresEventStore
+    ) -> None:
+        store.keys = None
+        with pytest.raises(TypeError, match="HolderNamed is about a person"):
+            await store.append([Write("holder-ann", 0, [HolderNamed(holder_id="ann", name="Ann")])], a_context())
 
     async def test_one_changed_byte_and_one_deleted_row_are_found_where_they_are(
         self, store: PostgresEventStore, pool: "asyncpg.Pool"

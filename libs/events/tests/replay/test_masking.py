@@ -1,6 +1,7 @@
 """Nobody's personal data stands in a recording."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bizosaas_events import Context, Event, messages
 from bizosaas_events.messages.connector import ConnectionEstablished, ConnectionRefused, ConnectionRequested
 from bizosaas_events.messages.tenant import MemberAdded
 from bizosaas_events.messages.workflow import ApprovalRequested, WorkflowStarted
+from bizosaas_events.personal import PersonKey
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_events.testing.account import a_context
@@ -153,3 +155,19 @@ def test_a_context_is_all_that_is_left_of_a_person() -> None:
     context: Context = a_context(actor="member:0190a000-0000-7000-8000-00000000c0de")
     recording = asyncio.run(recorded(ADDED, actor=context.actor))
     assert recording.envelopes[0].actorid == context.actor
+
+
+async def test_a_closed_value_is_masked_where_its_key_is_not_to_be_had(tmp_path: Path) -> None:
+    class Elsewhere(MemoryEventStore):
+        async def person_keys(self, persons: Sequence[str]) -> dict[str, PersonKey]:
+            return {}
+
+    store = Elsewhere(messages.codec(), category="test", source="test")
+    await store.append([Write("thing-1", 0, [ADDED])], a_context())
+
+    text = text_of(await record(store), tmp_path / "r.ndjson")
+    plain = text_of(await record(store, masking=None), tmp_path / "plain.ndjson")
+
+    assert "closed(" not in text
+    assert "closed(v1:1:" in plain
+    assert [original for original in ORIGINALS if original in text + plain] == []

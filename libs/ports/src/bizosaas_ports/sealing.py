@@ -6,9 +6,12 @@ private key can. Keys are 32 bytes, written in base64 in settings.
 
 import base64
 import binascii
+import re
 
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
+
+_SEALED_TEXT = re.compile(r"sealed\(v1:([\w-]+=*)\)", re.ASCII)
 
 
 class SealError(ValueError):
@@ -48,6 +51,16 @@ class SealingKey:
         except (CryptoError, ValueError, TypeError) as error:
             raise SealError("this box was not sealed to this key, or is damaged") from error
 
+    def open_text(self, text: str) -> str:
+        """What was sealed by `seal_text`; other text as it is. Raises SealError."""
+        found = _SEALED_TEXT.fullmatch(text)
+        if not found:
+            return text
+        try:
+            return self.open(base64.urlsafe_b64decode(found[1])).decode()
+        except ValueError as error:
+            raise SealError("this text was not sealed to this key, or is damaged") from error
+
 
 def seal(public: bytes, value: bytes) -> bytes:
     """Seal a value so that only the holder of the private key can read it; another box every time.
@@ -58,6 +71,11 @@ def seal(public: bytes, value: bytes) -> bytes:
         return SealedBox(PublicKey(public)).encrypt(value)
     except (CryptoError, TypeError) as error:
         raise SealError("this is not an X25519 public key") from error
+
+
+def seal_text(public: bytes, text: str) -> str:
+    """Seal a text for a message whose field is text. Raises SealError as `seal`."""
+    return f"sealed(v1:{base64.urlsafe_b64encode(seal(public, text.encode())).decode()})"
 
 
 def parse_public(text: str) -> bytes:

@@ -11,6 +11,7 @@ from bizosaas_events import Command, Context, Envelope, Event, Reply, messages, 
 from bizosaas_events.bus import answer, bind
 from bizosaas_events.bus.base import command_envelope
 from bizosaas_events.envelope import now
+from bizosaas_events.personal import opened, persons_in
 from bizosaas_events.store import EventStore, Write
 from bizosaas_events.store.memory import MemoryEventStore
 from bizosaas_ports.access import Role, allows
@@ -59,6 +60,8 @@ class MemoryAuditService:
     verifications: Verifications = field(default_factory=MemoryVerifications)
     limits: proofs.PageLimits = field(default_factory=proofs.PageLimits)
     clock: Callable[[], datetime] = now
+    logs: list[EventStore] = field(default_factory=list)
+    """What was journalled, by `journal_log`."""
 
     def __post_init__(self) -> None:
         self.notary = self.a_notary()
@@ -81,9 +84,17 @@ class MemoryAuditService:
 
     async def journal_log(self, *stores: EventStore) -> None:
         """Journal everything that is in these logs, again or for the first time."""
+        self.logs += stores
         for store in stores:
             for head in await store.heads():
                 await self.journal(*await store.read(head.partition, 0, head.position))
+
+    async def shown(self, said: bytes) -> bytes:
+        """An answer as the gateway shows it: with the names of people."""
+        text = said.decode()
+        found = [await log.person_keys(sorted(persons_in(text))) for log in self.logs]
+        keys = {person: key for each in found for person, (_, key) in each.items()}
+        return opened(text, keys, in_json=True).encode()
 
     async def ask(self, command: Command, context: Context | None = None, id: str | None = None) -> Reply:
         handlers = bind(

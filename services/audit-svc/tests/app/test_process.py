@@ -31,9 +31,11 @@ from bizosaas_events.messages.audit import (
 )
 from bizosaas_events.messages.connector import ConnectionRenamed, ConnectionRequested
 from bizosaas_events.messages.tenant import MemberAdded, MemberSignedIn
+from bizosaas_events.personal import MasterKey, opened
 from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.person_keys import PersonKeys
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_events.testing.waiting import until
 from bizosaas_ports.signing import signed_by
@@ -116,6 +118,7 @@ async def a_platform(databases: Sequence[str], redis_url: str, env: str, folder:
         await asyncio.to_thread(migrate, url)
         pool = await asyncpg.create_pool(url, min_size=1, max_size=4)
         store = PostgresEventStore(pool, messages.codec(), category=name, source=f"{name}-svc", partitions=PARTITIONS)
+        store.keys = PersonKeys(pool, MasterKey(bytes(32)))
         logs[name] = store
         relays.append(asyncio.create_task(Relay(store, pool, redis, env=env).run()))
         pools.append(pool)
@@ -162,7 +165,8 @@ async def test_what_services_record_is_told_shown_and_verified(platform: Platfor
         admin, root = a_context(role="tenant_admin"), a_context("platform", "member:root")
 
         history = await bus.call(ReadHistory(), History, admin, id=new_id(), timeout=15)
-        assert [entry.words for entry in history.entries] == [
+        keys = {person: key for person, (_, key) in (await platform.logs["tenant"].person_keys(["ann"])).items()}
+        assert [opened(entry.words, keys) for entry in history.entries] == [
             "Ann renamed the connection to “Nuevas”",
             "Ann renamed the connection to “News”",
             "Ann asked to connect wordpress as “Blog”",

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from audit_svc.testing import MemoryAuditService, a_context, a_log, happened
@@ -16,7 +17,7 @@ from bizosaas_events.messages.connector import (
     ConnectionRequested,
 )
 from bizosaas_events.messages.secret import SecretLeased, SecretStored
-from bizosaas_events.messages.tenant import MemberAdded, MemberSignedIn, TenantCreated
+from bizosaas_events.messages.tenant import MemberAdded, MemberErased, MemberSignedIn, TenantCreated
 from bizosaas_events.messages.workflow import ApprovalDecided, ApprovalRequested
 from bizosaas_events.store.memory import MemoryEventStore
 
@@ -90,7 +91,9 @@ async def service() -> MemoryAuditService:
 
 async def history(service: MemoryAuditService, tenant: str = "acme", **asked: object) -> History:
     command = ReadHistory(**asked)  # type: ignore[arg-type]  # the tests' own keywords
-    return decode_result(await service.ask(command, a_context(tenant, role="tenant_admin")), History)
+    reply = await service.ask(command, a_context(tenant, role="tenant_admin"))
+    shown = msgspec.Raw(await service.shown(bytes(reply.result)))
+    return decode_result(msgspec.structs.replace(reply, result=shown), History)
 
 
 def refusal(reply: Reply) -> Problem:
@@ -111,6 +114,25 @@ async def test_an_entry_names_who_what_and_where(service: MemoryAuditService) ->
     log, _, rest = entry.position.partition("/")
     assert log == "workflow"
     assert rest.endswith("@2")
+
+
+async def test_the_journal_itself_tells_nobodys_name(service: MemoryAuditService) -> None:
+    reply = await service.ask(ReadHistory(), a_context(role="tenant_admin"))
+    assert b"closed(v1:ann:" in bytes(reply.result)
+    assert b"Ann" not in bytes(reply.result)
+
+
+async def test_who_was_erased_is_told_as_erased_from_the_first_event_on(service: MemoryAuditService) -> None:
+    (tenant,) = [log for log in service.logs if log.category == "tenant"]
+    await happened(
+        tenant, "member-ann", MemberErased(member_id="ann"), context=a_context(actor="member:root", minute=99)
+    )
+    await service.journal_log(tenant)
+
+    told = [entry.words for entry in reversed((await history(service)).entries)]
+
+    as_erased = [sentence.replace("Ann Admin", "(erased)").replace("ann@acme.test", "(erased)") for sentence in STORY]
+    assert told == [*as_erased, "Root erased the member ann"]
 
 
 async def test_pages_follow_each_other_without_gap_or_repeat(service: MemoryAuditService) -> None:

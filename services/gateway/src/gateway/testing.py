@@ -1,6 +1,7 @@
 """The gateway for tests: its settings, and the other services played on the real Redis streams."""
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import json
@@ -38,6 +39,7 @@ from bizosaas_events.codec import type_of
 from bizosaas_events.envelope import from_fields, now, partition_of, to_fields
 from bizosaas_events.errors import RefusedError
 from bizosaas_events.messages import agent, audit, connector, operations, tenant, workflow
+from bizosaas_events.personal import PersonKey, closed, new_key, person_in
 from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_ports.access import PLATFORM_TENANT, Role, allows
 from bizosaas_ports.sealing import SealingKey, export_public, seal
@@ -80,7 +82,11 @@ class Services:
     silent: set[str] = field(default_factory=set)
     """Services that do not answer, as if they were down."""
     seen: list[tuple[Envelope, Command]] = field(default_factory=list)
-    accounts: dict[str, tuple[tenant.AddMember, str]] = field(default_factory=dict)
+    accounts: dict[str, tuple[tenant.MemberAdded, bytes]] = field(default_factory=dict)
+    """By address: the member as recorded, closed, and the sealed password."""
+    person_keys: dict[str, PersonKey] = field(default_factory=dict)
+    state: bytes = b"null"
+    """Of whatever object at whatever moment."""
     export_pages: int = 1
     export_padding: int = 0
     _versions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -121,8 +127,14 @@ class Services:
         partition = partition_of(context.tenant, stream, PARTITIONS)
         self._versions[stream] += 1
         self._positions[service, partition] += 1
+        id, person = new_id(), person_in(event)
+        if event.personal:
+            key = self.person_keys.setdefault(person, PersonKey(context.tenant, new_key())).key
+            event = closed(event, id, cast(bytes, key))
+        if event.erases:
+            self.person_keys[person] = PersonKey(context.tenant, None)
         envelope = Envelope(
-            id=new_id(), source=f"{service}-svc", type=type_of(event), subject=stream, time=context.time,
+            id=id, source=f"{service}-svc", type=type_of(event), subject=stream, time=context.time,
             tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
             correlationid=context.correlation_id, causationid=context.causation_id, partition=partition,
             sequence=self._positions[service, partition], streamversion=self._versions[stream],
@@ -133,6 +145,17 @@ class Services:
         fields = cast("dict[Any, Any]", to_fields(envelope))
         await self.redis.xadd(name, fields, id=f"{envelope.sequence}-0")
         return envelope
+
+    async def added(self, command: tenant.AddMember, context: Context) -> Envelope:
+        """Let somebody in."""
+        email = TENANT_KEY.open_text(command.email)
+        added = tenant.MemberAdded(
+            member_id=command.member_id, tenant_id=context.tenant, email=email, name=TENANT_KEY.open_text(command.name),
+            role=command.role,
+        )  # fmt: skip
+        recorded = await self.record(f"member-{command.member_id}", added, context)
+        self.accounts[email] = (cast(tenant.MemberAdded, messages.codec().decode(recorded)), command.sealed_password)
+        return recorded
 
     async def _reply(self, command: Command, envelope: Envelope) -> Reply:
         if not allows(envelope.actorrole, command.permission):
@@ -166,25 +189,38 @@ async def _create_tenant(services: Services, command: tenant.CreateTenant, conte
 
 
 async def _add_member(services: Services, command: tenant.AddMember, context: Context) -> Answer:
-    services.accounts[command.email] = (command, context.tenant)
-    added = tenant.MemberAdded(
-        member_id=command.member_id, tenant_id=context.tenant, email=command.email, name=command.name,
-        role=command.role,
-    )  # fmt: skip
-    return Answer(await services.record(f"member-{command.member_id}", added, context))
+    return Answer(await services.added(command, context))
 
 
 async def _sign_in(services: Services, command: tenant.SignIn, context: Context) -> Answer:
-    member, of = services.accounts.get(command.email, (None, ""))
+    member, sealed_password = services.accounts.get(TENANT_KEY.open_text(command.email), (None, b""))
     said = TENANT_KEY.open(command.sealed_password)
-    if member is None or TENANT_KEY.open(member.sealed_password) != said:
+    if member is None or TENANT_KEY.open(sealed_password) != said:
         raise _RefusalError(Kind.UNAUTHENTICATED, "sign-in-refused")
     who = tenant.SignedIn(
-        member_id=member.member_id, tenant_id=of, email=member.email, name=member.name, role=member.role
+        member_id=member.member_id, tenant_id=member.tenant_id, email=member.email, name=member.name, role=member.role
     )
-    theirs = msgspec.structs.replace(context, tenant=of, actor=f"member:{member.member_id}")
+    theirs = msgspec.structs.replace(context, tenant=member.tenant_id, actor=f"member:{member.member_id}")
     event = tenant.MemberSignedIn(member_id=member.member_id)
     return Answer(await services.record(f"member-{member.member_id}", event, theirs), who)
+
+
+async def _erase_member(services: Services, command: tenant.EraseMember, context: Context) -> Answer:
+    stream = f"member-{command.member_id}"
+    services.owned(stream, context)
+    erased = tenant.MemberErased(member_id=command.member_id)
+    return Answer(await services.record(stream, erased, context))
+
+
+async def _person_keys(services: Services, command: tenant.ReadPersonKeys, context: Context) -> Answer:
+    keys = {
+        id: base64.b64encode(key).decode() if key is not None else None
+        for id in command.member_ids
+        if id in services.person_keys
+        for of, key in [services.person_keys[id]]
+        if of in (context.tenant, PLATFORM_TENANT)
+    }
+    return Answer(None, tenant.PersonKeys(sealed=seal(command.recipient, msgspec.json.encode(keys))))
 
 
 async def _connect(services: Services, command: connector.Connect, context: Context) -> Answer:
@@ -300,9 +336,8 @@ async def _history(services: Services, command: audit.ReadHistory, context: Cont
 
 
 async def _state_at(services: Services, command: audit.ReadStateAt, _: Context) -> Answer:
-    return Answer(
-        None, audit.StateAt(kind=command.kind, id=command.id, at=command.at, version=1, state=msgspec.Raw(b"null"))
-    )
+    state = msgspec.Raw(services.state)
+    return Answer(None, audit.StateAt(kind=command.kind, id=command.id, at=command.at, version=1, state=state))
 
 
 async def _verify(services: Services, command: audit.VerifyJournal, context: Context) -> Answer:
@@ -353,6 +388,8 @@ _HANDLERS: dict[type[Command], Callable[[Services, Any, Context], Awaitable[Answ
     tenant.CreateTenant: _create_tenant,
     tenant.AddMember: _add_member,
     tenant.SignIn: _sign_in,
+    tenant.EraseMember: _erase_member,
+    tenant.ReadPersonKeys: _person_keys,
     connector.Connect: _connect,
     connector.RenameConnection: _rename,
     connector.Disconnect: _disconnect,
@@ -399,11 +436,7 @@ class World:
             member_id=f"{name}-id", email=email, name=name.capitalize(), role=role,
             sealed_password=seal(TENANT_KEY.public, PASSWORD.encode()),
         )  # fmt: skip
-        self.services.accounts[email] = (given, tenant_id)
-        added = tenant.MemberAdded(
-            member_id=given.member_id, tenant_id=tenant_id, email=email, name=given.name, role=role
-        )
-        await self.services.record(f"member-{given.member_id}", added, a_context(tenant_id))
+        await self.services.added(given, a_context(tenant_id))
         answer = await self.http.post("/v1/sessions", json={"email": email, "password": PASSWORD})
         assert answer.status_code == 201, answer.text
         return self.client({"Authorization": f"Bearer {answer.json()['token']}"})

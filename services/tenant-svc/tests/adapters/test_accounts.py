@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
+import msgspec
 import pytest
 
 from bizosaas_events.store.migrating import migrate
@@ -13,9 +14,8 @@ from tenant_svc.adapters.memory import MemoryAccounts
 from tenant_svc.adapters.passwords import Argon2Passwords
 from tenant_svc.domain.ports import Account, Accounts
 
-ANN = Account(
-    member_id="ann", tenant_id="acme", email="ann@acme.test", name="Ann", role="tenant_admin", password_hash="h"
-)
+ANN = Account(member_id="ann", tenant_id="acme", role="tenant_admin", password_hash="h")
+KEY = b"k" * 32
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -26,7 +26,7 @@ async def accounts(request: pytest.FixtureRequest) -> AsyncIterator[Accounts]:
     url = request.getfixturevalue("database_url")
     await asyncio.to_thread(migrate, url, migrations)
     async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool:
-        yield PostgresAccounts(pool)
+        yield PostgresAccounts(pool, KEY)
 
 
 async def test_a_slug_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -> None:
@@ -36,21 +36,43 @@ async def test_a_slug_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -
 
 
 async def test_an_address_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -> None:
-    import msgspec
-
-    assert await accounts.claim_email(ANN)
-    assert await accounts.claim_email(ANN)
-    assert not await accounts.claim_email(msgspec.structs.replace(ANN, member_id="eve"))
+    assert await accounts.claim_email("ann@acme.test", ANN)
+    assert await accounts.claim_email("ann@acme.test", ANN)
+    assert not await accounts.claim_email("ann@acme.test", msgspec.structs.replace(ANN, member_id="eve"))
     assert await accounts.find("ann@acme.test") == ANN
     assert await accounts.find("eve@acme.test") is None
 
 
 async def test_a_hash_can_be_replaced(accounts: Accounts) -> None:
-    await accounts.claim_email(ANN)
+    await accounts.claim_email("ann@acme.test", ANN)
     await accounts.replace_hash("ann", "stronger")
     found = await accounts.find("ann@acme.test")
     assert found is not None
     assert found.password_hash == "stronger"
+
+
+async def test_a_removed_account_frees_its_address(accounts: Accounts) -> None:
+    await accounts.claim_email("ann@acme.test", ANN)
+    await accounts.remove("ann")
+    await accounts.remove("ann")
+
+    assert await accounts.find("ann@acme.test") is None
+    assert await accounts.claim_email("ann@acme.test", Account(**{**msgspec.structs.asdict(ANN), "member_id": "two"}))
+
+
+async def test_accounts_of_an_older_version_are_closed_and_still_found(database_url: str) -> None:
+    await asyncio.to_thread(migrate, database_url, migrations)
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool:
+        await pool.execute("insert into account (email, member_id, tenant_id, name, role, password_hash) "
+                           "values ('ann@acme.test', 'ann', 'acme', 'Ann', 'tenant_admin', 'h')")  # fmt: skip
+        accounts = PostgresAccounts(pool, KEY)
+        assert await accounts.find("ann@acme.test") is None
+
+        await accounts.close()
+        await accounts.close()
+
+        assert await accounts.find("ann@acme.test") == ANN
+        assert "ann@acme" not in str(await pool.fetch("select * from account"))
 
 
 async def test_argon2_takes_the_right_password_only() -> None:

@@ -16,7 +16,8 @@ KEY = SealingKey.generate().export()
     ("change", "says"),
     [
         ({"BIZOS_SEALING_KEY": "hunter2"}, "BIZOS_SEALING_KEY is wrong"),
-        ({"BIZOS_ADMIN_EMAIL": "root"}, "BIZOS_ADMIN_EMAIL is wrong: 'root' is not an e-mail address"),
+        ({"BIZOS_PERSONAL_MASTER_KEY": "hunter2"}, "BIZOS_PERSONAL_MASTER_KEY is wrong"),
+        ({"BIZOS_ADMIN_EMAIL": "root"}, "BIZOS_ADMIN_EMAIL is wrong: This is not an e-mail address"),
         ({"BIZOS_ADMIN_PASSWORD": "hunter2"}, "BIZOS_ADMIN_PASSWORD is wrong: The password is shorter than 12"),
         ({"BIZOS_ADMIN_PASSWORD": ""}, "BIZOS_ADMIN_PASSWORD is wrong"),
     ],
@@ -26,7 +27,8 @@ async def test_a_wrong_setting_stops_the_start_and_names_itself(
 ) -> None:
     settings = {
         "BIZOS_DATABASE_URL": database_url, "BIZOS_REDIS_URL": redis_url, "BIZOS_ENV": env_name,
-        "BIZOS_HEALTH_PORT": "0", "BIZOS_SEALING_KEY": KEY, "BIZOS_ADMIN_EMAIL": "root@bizos.test",
+        "BIZOS_HEALTH_PORT": "0", "BIZOS_SEALING_KEY": KEY, "BIZOS_PERSONAL_MASTER_KEY": KEY,
+        "BIZOS_ADMIN_EMAIL": "root@bizos.test",
         "BIZOS_ADMIN_PASSWORD": "correct horse battery",
     }  # fmt: skip
 

@@ -3,10 +3,18 @@
 import pytest
 
 from bizosaas_events import DomainError
-from bizosaas_events.messages.tenant import MemberAdded, MemberRole, MemberSignedIn, MemberSignInRefused
+from bizosaas_events.messages.tenant import MemberAdded, MemberErased, MemberRole, MemberSignedIn, MemberSignInRefused
+from bizosaas_events.personal import PersonErasedError
 from bizosaas_events.testing import given
-from tenant_svc.domain.errors import EmailInvalidError, EmailTakenError, RoleNotAllowedError
-from tenant_svc.domain.member import MEMBER, Admit, NoteSignIn
+from tenant_svc.domain.errors import (
+    EmailInvalidError,
+    EmailTakenError,
+    MemberAboveError,
+    OwnErasureError,
+    RoleNotAllowedError,
+    SignInRefusedError,
+)
+from tenant_svc.domain.member import MEMBER, Admit, Erase, NoteSignIn
 from tenant_svc.testing import a_member
 
 ADDED = MemberAdded(member_id="ann-id", tenant_id="acme-id", email="ann@acme.test", name="Ann", role="tenant_admin")
@@ -56,6 +64,36 @@ def test_a_sign_in_is_recorded() -> None:
 def test_a_refused_sign_in_is_recorded_with_its_reason() -> None:
     refused = MemberSignInRefused(member_id="ann-id", reason="wrong password")
     given(MEMBER, ADDED).when(NoteSignIn(reason="wrong password")).then(refused)
+
+
+ERASED = MemberErased(member_id="ann-id")
+
+
+def erase(actor: str = "member:petra", role: str = "platform_admin") -> Erase:
+    return Erase(actor=actor, actor_role=role)
+
+
+def test_a_member_is_erased() -> None:
+    given(MEMBER, ADDED).when(erase()).then(ERASED)
+
+
+def test_erasing_again_changes_nothing() -> None:
+    given(MEMBER, ADDED, ERASED).when(erase()).then_nothing()
+
+
+def test_nobody_erases_themselves() -> None:
+    given(MEMBER, ADDED).when(erase(actor="member:ann-id")).then_refused(OwnErasureError, slug="own-erasure")
+
+
+def test_nobody_erases_somebody_above_them() -> None:
+    root = MemberAdded(member_id="root", tenant_id="platform", email="r@b.test", name="R", role="super_admin")
+    given(MEMBER, root).when(erase()).then_refused(MemberAboveError, slug="member-above-you")
+    given(MEMBER, root).when(erase(role="super_admin")).then(MemberErased(member_id="root"))
+
+
+def test_an_erased_member_neither_signs_in_nor_is_added_again() -> None:
+    given(MEMBER, ADDED, ERASED).when(NoteSignIn()).then_refused(SignInRefusedError, slug="sign-in-refused")
+    given(MEMBER, ADDED, ERASED).when(admit()).then_refused(PersonErasedError, slug="person-erased")
 
 
 def test_every_refusal_is_a_domain_error_with_a_slug_of_its_own() -> None:

@@ -1,13 +1,26 @@
 """The commands of tenant-svc, on memory adapters."""
 
+import base64
+
 import msgspec
 import pytest
 
 from bizosaas_events import new_id
 from bizosaas_events.bus.base import decode_result
-from bizosaas_events.messages.tenant import MemberAdded, MemberSignedIn, MemberSignInRefused, SignedIn
-from bizosaas_ports.sealing import SealingKey, seal
-from tenant_svc.testing import PLATFORM, MemoryTenantService, a_context, a_member, a_sign_in, a_tenant
+from bizosaas_events.messages.tenant import (
+    EraseMember,
+    MemberAdded,
+    MemberErased,
+    MemberSignedIn,
+    MemberSignInRefused,
+    PersonKeys,
+    ReadPersonKeys,
+    SignedIn,
+)
+from bizosaas_events.personal import opened
+from bizosaas_ports.access import PLATFORM_TENANT
+from bizosaas_ports.sealing import SealingKey, seal, seal_text
+from tenant_svc.testing import KEY, PLATFORM, MemoryTenantService, a_context, a_member, a_sign_in, a_tenant
 
 
 @pytest.fixture
@@ -107,7 +120,7 @@ async def test_a_password_sealed_to_another_key_is_refused(service: MemoryTenant
     problem = (await service.ask(msgspec.structs.replace(a_sign_in(), sealed_password=sealed))).problem
 
     assert problem is not None
-    assert problem.slug == "password-not-sealed"
+    assert problem.slug == "not-sealed"
 
 
 async def test_the_platform_has_its_own_admins() -> None:
@@ -116,3 +129,130 @@ async def test_the_platform_has_its_own_admins() -> None:
     reply = await service.ask(a_member("root-id", "root@bizos.test", "super_admin"), PLATFORM)
 
     assert reply.problem is None
+
+
+async def keys_for(
+    service: MemoryTenantService, *members: str, tenant: str = "acme-id", role: str = "service"
+) -> dict[str, bytes | None]:
+    """What a service of this tenant is told."""
+    recipient = SealingKey.generate()
+    command = ReadPersonKeys(member_ids=list(members), recipient=recipient.public)
+    reply = await service.ask(command, a_context(tenant, role))
+    told = msgspec.json.decode(recipient.open(decode_result(reply, PersonKeys).sealed))
+    return {id: base64.b64decode(key) if key is not None else None for id, key in told.items()}
+
+
+async def test_name_and_address_are_in_no_event_and_no_answer_in_clear(service: MemoryTenantService) -> None:
+    sealed = msgspec.structs.replace(
+        a_member("bob-id", "bob@acme.test"), email=seal_text(KEY.public, "Bob@acme.test"),
+        name=seal_text(KEY.public, "Bob Møller"),
+    )  # fmt: skip
+    assert (await service.ask(sealed)).problem is None
+
+    signed_in = decode_result(
+        await service.ask(msgspec.structs.replace(a_sign_in(), email=seal_text(KEY.public, "bob@acme.test"))), SignedIn
+    )
+
+    (added, _) = await service.store.load("member-bob-id")
+    for clear in (b"bob@acme.test", b"Bob"):
+        assert clear not in added.data
+        assert clear not in msgspec.json.encode(signed_in)
+    keys = await keys_for(service, "bob-id")
+    assert opened(f"{signed_in.name} {signed_in.email}", keys) == "Bob Møller bob@acme.test"
+
+
+async def test_an_address_sealed_to_another_key_is_refused(service: MemoryTenantService) -> None:
+    sealed = seal_text(SealingKey.generate().public, "bob@acme.test")
+
+    problem = (await service.ask(a_member("bob-id", sealed))).problem
+
+    assert problem is not None
+    assert (problem.slug, problem.field) == ("not-sealed", "email")
+
+
+async def test_keys_are_lent_for_members_of_the_tenant_and_of_the_platform_only(service: MemoryTenantService) -> None:
+    assert (await service.ask(a_member("root-id", "root@bizos.test", "super_admin"), PLATFORM)).problem is None
+
+    assert set(await keys_for(service, "ann-id", "root-id", "nobody")) == {"ann-id", "root-id"}
+    assert set(await keys_for(service, "ann-id", "root-id", tenant="other-id")) == {"root-id"}
+    assert set(await keys_for(service, "ann-id", "root-id", tenant=PLATFORM_TENANT)) == {"root-id"}
+
+
+async def test_a_person_is_lent_no_key(service: MemoryTenantService) -> None:
+    command = ReadPersonKeys(member_ids=["ann-id"], recipient=SealingKey.generate().public)
+
+    problem = (await service.ask(command, a_context(role="super_admin"))).problem
+
+    assert problem is not None
+    assert problem.slug == "permission-missing"
+
+
+async def test_a_key_that_nothing_can_be_sealed_to_is_refused(service: MemoryTenantService) -> None:
+    command = ReadPersonKeys(member_ids=["ann-id"], recipient=b"short")
+
+    problem = (await service.ask(command, a_context(role="service"))).problem
+
+    assert problem is not None
+    assert problem.slug == "recipient-invalid"
+
+
+async def test_an_erased_member_cannot_sign_in_and_is_read_nowhere(service: MemoryTenantService) -> None:
+    id = new_id()
+
+    first = await service.ask(EraseMember(member_id="ann-id"), id=id)
+    again, anew = [await service.ask(EraseMember(member_id="ann-id"), id=i) for i in (id, new_id())]
+
+    assert first.problem is None
+    assert again == first
+    assert (anew.problem, anew.position) == (None, "")
+    assert (await service.events("member-ann-id"))[1:] == [MemberErased(member_id="ann-id")]
+    assert await keys_for(service, "ann-id") == {"ann-id": None}
+    assert service.accounts.accounts == {}
+    problem = (await service.ask(a_sign_in())).problem
+    assert problem is not None
+    assert problem.slug == "sign-in-refused"
+    assert (await service.ask(a_member("ann-2", "ann@acme.test"))).problem is None, "the address is free again"
+
+
+async def test_an_account_that_a_crash_left_behind_is_removed_by_the_repeat(service: MemoryTenantService) -> None:
+    id, account = new_id(), service.accounts.accounts["ann@acme.test"]
+    await service.ask(EraseMember(member_id="ann-id"), id=id)
+    service.accounts.accounts["ann@acme.test"] = account
+
+    refused = await service.ask(a_sign_in())
+    assert (await service.ask(EraseMember(member_id="ann-id"), id=id)).problem is None
+
+    assert refused.problem is not None
+    assert service.accounts.accounts == {}
+
+
+async def test_adding_a_member_again_after_the_erasure_brings_nothing_back(service: MemoryTenantService) -> None:
+    id = new_id()
+    added = await service.ask(a_member("bob-id", "bob@acme.test"), id=id)
+    await service.ask(EraseMember(member_id="bob-id"))
+
+    again = await service.ask(a_member("bob-id", "bob@acme.test"), id=id)
+    anew = (await service.ask(a_member("bob-id", "bob@acme.test"))).problem
+
+    assert again == added
+    assert anew is not None
+    assert anew.slug == "person-erased"
+    assert "bob@acme.test" not in service.accounts.accounts
+
+
+@pytest.mark.parametrize(
+    ("member", "tenant", "role", "slug"),
+    [
+        ("ann-id", "acme-id", "tenant_admin", "permission-missing"),
+        ("ann-id", "other-id", "platform_admin", "not-found"),
+        ("nobody", "acme-id", "platform_admin", "not-found"),
+    ],
+)
+async def test_who_may_not_erase_is_told_why(
+    service: MemoryTenantService, member: str, tenant: str, role: str, slug: str
+) -> None:
+    problem = (await service.ask(EraseMember(member_id=member), a_context(tenant, role))).problem
+
+    assert problem is not None
+    assert problem.slug == slug
+    assert "ann@acme.test" in service.accounts.accounts

@@ -1,11 +1,12 @@
 """tenant-svc: tenants, their members, and signing in."""
 
 from datetime import datetime
-from typing import ClassVar, Literal, assert_never
+from typing import Annotated, ClassVar, Literal, assert_never
 
 import msgspec
 
 from ..envelope import Command, Envelope, Event, Result
+from ..personal import ERASED
 from ..projection import View
 
 SERVICE = "tenant"
@@ -27,7 +28,11 @@ class CreateTenant(TenantCommand, frozen=True, kw_only=True, tag="tenant.create.
 
 
 class AddMember(TenantCommand, frozen=True, kw_only=True, tag="tenant.add-member.v1"):
-    """Give a person access to the context's tenant. `sealed_password` is sealed to tenant-svc's public key."""
+    """Give a person access to the context's tenant.
+
+    `sealed_password` is sealed to tenant-svc's public key; `email` and `name` may be, too
+    (`bizosaas_ports.sealing.seal_text`), so that they are in no stream in clear.
+    """
 
     member_id: str
     email: str
@@ -37,7 +42,7 @@ class AddMember(TenantCommand, frozen=True, kw_only=True, tag="tenant.add-member
 
 
 class SignIn(Command, frozen=True, kw_only=True, tag="tenant.sign-in.v1"):
-    """Check a local account; answers SignedIn. `sealed_password` is sealed to tenant-svc's public key."""
+    """Check a local account; answers SignedIn. Sealed as in AddMember."""
 
     service: ClassVar[str] = SERVICE
     permission: ClassVar[str | None] = None
@@ -46,7 +51,35 @@ class SignIn(Command, frozen=True, kw_only=True, tag="tenant.sign-in.v1"):
     sealed_password: bytes
 
 
+class EraseMember(TenantCommand, frozen=True, kw_only=True, tag="tenant.erase-member.v1"):
+    """Erase a person: their access ends, and their name and e-mail address are read nowhere again, for ever."""
+
+    member_id: str
+
+
+class ReadPersonKeys(Command, frozen=True, kw_only=True, tag="tenant.read-person-keys.v1"):
+    """Ask for the keys that open members' names and addresses; answers PersonKeys.
+
+    Only keys of members of the context's tenant and of the platform are told.
+    """
+
+    service: ClassVar[str] = SERVICE
+    permission: ClassVar[str | None] = "service"
+
+    member_ids: Annotated[list[str], msgspec.Meta(max_length=1000)]
+    recipient: bytes
+    """A one-time public key (X25519) that the answer is sealed to."""
+
+
+class PersonKeys(Result, frozen=True, kw_only=True, tag="tenant.person-keys.v1"):
+    """`sealed`: JSON of `{member id: key in base64, or null for somebody who was erased}`. Who is unknown is left out."""
+
+    sealed: bytes
+
+
 class SignedIn(Result, frozen=True, kw_only=True, tag="tenant.signed-in.v1"):
+    """`email` and `name` are closed values, see `bizosaas_events.personal`."""
+
     member_id: str
     tenant_id: str
     email: str
@@ -64,6 +97,8 @@ class TenantCreated(Event, frozen=True, kw_only=True, tag="tenant.tenant.created
 
 class MemberAdded(Event, frozen=True, kw_only=True, tag="tenant.member.added.v1"):
     says: ClassVar[str] = "{actor} added {name} <{email}> as {role}"
+    personal: ClassVar[tuple[str, ...]] = ("name", "email")
+    person: ClassVar[str] = "member_id"
 
     member_id: str
     tenant_id: str
@@ -86,8 +121,16 @@ class MemberSignInRefused(Event, frozen=True, kw_only=True, tag="tenant.member.s
     reason: str
 
 
+class MemberErased(Event, frozen=True, kw_only=True, tag="tenant.member.erased.v1"):
+    says: ClassVar[str] = "{actor} erased the member {member_id}"
+    person: ClassVar[str] = "member_id"
+    erases: ClassVar[bool] = True
+
+    member_id: str
+
+
 TenantEvent = TenantCreated
-MemberEvent = MemberAdded | MemberSignedIn | MemberSignInRefused
+MemberEvent = MemberAdded | MemberSignedIn | MemberSignInRefused | MemberErased
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +148,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     role: MemberRole
     added_at: datetime
     signed_in_at: datetime | None = None
+    erased_at: datetime | None = None
 
 
 def evolve_tenant(_: Tenant | None, event: TenantEvent, envelope: Envelope) -> Tenant:
@@ -122,8 +166,13 @@ def evolve_member(view: Member | None, event: MemberEvent, envelope: Envelope) -
             return view and msgspec.structs.replace(view, signed_in_at=envelope.time)
         case MemberSignInRefused():
             return view
+        case MemberErased():
+            return view and msgspec.structs.replace(view, email=ERASED, name=ERASED, erased_at=envelope.time)
         case _:
             assert_never(event)
 
 
-VIEWS = {"tenant": View(Tenant, evolve_tenant), "member": View(Member, evolve_member)}
+VIEWS = {
+    "tenant": View(Tenant, evolve_tenant),
+    "member": View(Member, evolve_member, personal=MemberAdded.personal),
+}

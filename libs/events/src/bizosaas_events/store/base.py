@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from ..codec import Codec
 from ..envelope import Context, Envelope, Event
+from ..personal import PersonKey
 
 
 class Write(NamedTuple):
@@ -42,8 +43,11 @@ class EventStore(Protocol):
     ) -> list[Envelope]:
         """Record all the writes, or none of them, and return the recorded envelopes in the order of the writes.
 
+        Personal values are closed, and an event that erases a person destroys
+        their key, in the same transaction.
         Raises ConcurrencyError when a stream is not at its expected version,
-        AlreadyHandledError when `command_id` was recorded before.
+        AlreadyHandledError when `command_id` was recorded before,
+        PersonErasedError for personal data of somebody who was erased.
         """
 
     async def load(
@@ -56,6 +60,9 @@ class EventStore(Protocol):
 
     async def heads(self) -> list[Head]:
         """The end of each partition that has events, by partition."""
+
+    async def person_keys(self, persons: Sequence[str]) -> dict[str, PersonKey]:
+        """The keys that open these persons' closed values; who is not known is left out."""
 
     async def handled(self, command_id: str) -> Envelope | None:
         """The last event that this command recorded, or None when it has not been handled."""

@@ -10,6 +10,7 @@ from ..chain import GENESIS, link
 from ..codec import Codec, type_of
 from ..envelope import Context, Envelope, new_id, partition_of
 from ..errors import AlreadyHandledError, ConcurrencyError
+from ..personal import PersonErasedError, PersonKey, closed, new_key, person_in
 from .base import Head, Write
 
 
@@ -24,6 +25,7 @@ class MemoryEventStore:
         self._log: list[list[tuple[Envelope, bytes]]] = [[] for _ in range(partitions)]
         self._streams: dict[str, list[Envelope]] = {}
         self._commands: dict[str, Envelope] = {}
+        self._person_keys: dict[str, PersonKey] = {}
         self.appended = asyncio.Event()
 
     async def append(
@@ -38,6 +40,7 @@ class MemoryEventStore:
             if version != write.expected:
                 raise ConcurrencyError(write.stream, write.expected)
             versions[write.stream] = version + len(write.events)
+        self._take_keys(writes, context.tenant)
         recorded = [self._record(write, n, context) for write in writes for n in range(len(write.events))]
         if command_id is not None and recorded:
             self._commands[command_id] = recorded[-1]
@@ -56,11 +59,22 @@ class MemoryEventStore:
         self.appended.set()
         return restored
 
+    def _take_keys(self, writes: Sequence[Write], tenant: str) -> None:
+        events = [event for write in writes for event in write.events]
+        for person in (person_in(event) for event in events if event.personal):
+            if self._person_keys.setdefault(person, PersonKey(tenant, new_key())).key is None:
+                raise PersonErasedError(person)
+
     def _record(self, write: Write, n: int, context: Context) -> Envelope:
-        event = write.events[n]
+        event, id = write.events[n], new_id()
+        person = person_in(event)
+        if event.personal and (key := self._person_keys[person].key) is not None:
+            event = closed(event, id, key)
+        if event.erases:
+            self._person_keys[person] = PersonKey(context.tenant, None)
         return self._keep(
             Envelope(
-                id=new_id(), source=self._source, type=type_of(event), subject=write.stream, time=context.time,
+                id=id, source=self._source, type=type_of(event), subject=write.stream, time=context.time,
                 tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
                 correlationid=context.correlation_id, causationid=context.causation_id,
                 traceparent=context.traceparent, streamversion=write.expected + n + 1, data=self.codec.encode(event),
@@ -91,6 +105,9 @@ class MemoryEventStore:
 
     async def heads(self) -> list[Head]:
         return [Head(n, len(log), log[-1][1]) for n, log in enumerate(self._log) if log]
+
+    async def person_keys(self, persons: Sequence[str]) -> dict[str, PersonKey]:
+        return {person: self._person_keys[person] for person in persons if person in self._person_keys}
 
     async def handled(self, command_id: str) -> Envelope | None:
         return self._commands.get(command_id)

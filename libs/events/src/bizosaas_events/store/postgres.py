@@ -7,8 +7,8 @@ one partition therefore commit one after another: keep transactions short.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,9 +18,11 @@ import msgspec
 
 from ..chain import Meta, meta_of
 from ..codec import Codec, type_of
-from ..envelope import Context, Envelope, new_id, partition_of
+from ..envelope import Context, Envelope, Event, new_id, partition_of
 from ..errors import AlreadyHandledError, ConcurrencyError
+from ..personal import PersonKey, closed, person_in
 from .base import Head, Write
+from .person_keys import PersonKeys
 
 # Raised by event_append (store/migrations) when the stream is not at the expected version.
 VERSION_CONFLICT = "BZ001"
@@ -50,36 +52,44 @@ async def _as_it_is(connection: "asyncpg.Connection[Any]") -> None:
 
 
 class PostgresEventStore:
-    """See `EventStore`. `appended` is set after each append, so that a relay in this process need not poll."""
+    """See `EventStore`. `appended` is set after each append, so that a relay in this process need not poll.
+
+    Events with personal data need `keys`: without them TypeError is raised, since clear text could never be erased.
+    """
 
     def __init__(self, pool: "asyncpg.Pool[Any]", codec: Codec, *, category: str, source: str, partitions: int) -> None:
         self.codec = codec
         self.category = category
         self.partitions = partitions
         self.appended = asyncio.Event()
+        self.keys: PersonKeys | None = None
         self._pool = pool
         self._source = source
 
     async def append(
         self, writes: Sequence[Write], context: Context, *, command_id: str | None = None
     ) -> list[Envelope]:
-        batches = [self._envelopes(write, context) for write in writes if write.events]
-        if not batches:
+        writes = [write for write in writes if write.events]
+        if not writes:
             return []
-        last = len(batches) - 1
-        # Partitions are locked in the order of their numbers, so two appends cannot wait for each other.
-        order = sorted(range(len(batches)), key=lambda n: batches[n][0].partition)
-        recorded: list[list[Envelope]] = [[] for _ in batches]
+        about_persons = [event for write in writes for event in write.events if event.person]
+        together = len(writes) > 1 or bool(about_persons)
+        recorded: list[list[Envelope]] = [[] for _ in writes]
         with _translated(command_id):
-            async with self._pool.acquire() as connection:
-                if last == 0:
-                    recorded[0] = await self._append(connection, batches[0], command_id)
-                else:
-                    async with connection.transaction():
-                        for n in order:
-                            recorded[n] = await self._append(connection, batches[n], command_id if n == last else None)
+            async with self._pool.acquire() as connection, connection.transaction() if together else nullcontext():
+                keys = await self._person_keys(connection, about_persons, context.tenant) if about_persons else {}
+                batches = [self._envelopes(write, context, keys) for write in writes]
+                last = len(batches) - 1
+                # Partitions are locked in the order of their numbers, so two appends cannot wait for each other.
+                for n in sorted(range(len(batches)), key=lambda n: batches[n][0].partition):
+                    recorded[n] = await self._append(connection, batches[n], command_id if n == last else None)
         self.appended.set()
         return [envelope for batch in recorded for envelope in batch]
+
+    async def _person_keys(self, connection: Any, events: Sequence[Event], tenant: str) -> Mapping[str, bytes]:
+        if self.keys is None:
+            raise TypeError(f"{type(events[0]).__name__} is about a person: give the store the persons' keys")
+        return await self.keys.take(connection, events, tenant)
 
     async def restore(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Record events as they once were, at the next free positions: `testing.replay.RestorableStore`."""
@@ -106,17 +116,18 @@ class PostgresEventStore:
         )  # fmt: skip
         return [msgspec.structs.replace(e, sequence=base + n) for n, e in enumerate(batch, 1)]
 
-    def _envelopes(self, write: Write, context: Context) -> list[Envelope]:
+    def _envelopes(self, write: Write, context: Context, keys: Mapping[str, bytes]) -> list[Envelope]:
         partition = partition_of(context.tenant, write.stream, self.partitions)
         return [
             Envelope(
-                id=new_id(), source=self._source, type=type_of(event), subject=write.stream, time=context.time,
+                id=id, source=self._source, type=type_of(event), subject=write.stream, time=context.time,
                 tenantid=context.tenant, actorid=context.actor, actorrole=context.role,
                 correlationid=context.correlation_id, causationid=context.causation_id,
                 traceparent=context.traceparent, partition=partition, streamversion=write.expected + n,
-                data=self.codec.encode(event),
+                data=self.codec.encode(closed(event, id, keys[person_in(event)]) if event.personal else event),
             )
             for n, event in enumerate(write.events, 1)
+            for id in [new_id()]
         ]  # fmt: skip
 
     async def load(
@@ -132,6 +143,9 @@ class PostgresEventStore:
     async def heads(self) -> list[Head]:
         rows = await self._pool.fetch("select part, position, head from event_partition where position > 0 order by 1")
         return [Head(*row) for row in rows]
+
+    async def person_keys(self, persons: Sequence[str]) -> dict[str, PersonKey]:
+        return await self.keys.find(persons) if self.keys is not None else {}
 
     async def handled(self, command_id: str) -> Envelope | None:
         row = await self._pool.fetchrow(_HANDLED, UUID(command_id))

@@ -49,6 +49,23 @@ class Withdrawn(Event, frozen=True, kw_only=True, tag="account.account.withdrawn
     cents: int
 
 
+class HolderNamed(Event, frozen=True, kw_only=True, tag="account.holder.named.v1"):
+    personal = ("name", "email")
+    person = "holder_id"
+
+    holder_id: str
+    name: str
+    email: str | None = None
+    branch: str = ""
+
+
+class HolderErased(Event, frozen=True, kw_only=True, tag="account.holder.erased.v1"):
+    person = "holder_id"
+    erases = True
+
+    holder_id: str
+
+
 class OverdrawnError(DomainError):
     """The account holds less than was asked for."""
 
@@ -114,7 +131,7 @@ def a_context(tenant: str = "acme", **changes: str) -> Context:
     return msgspec.structs.replace(context, **changes)
 
 
-CODEC = Codec([Deposit, Withdraw, Seize, Balance, Deposited, Withdrawn])
+CODEC = Codec([Deposit, Withdraw, Seize, Balance, Deposited, Withdrawn, HolderNamed, HolderErased])
 
 ACCOUNT: Decider[AccountCommand, Account, AccountEvent] = Decider(
     category="account", initial=Account, decide=decide, evolve=evolve

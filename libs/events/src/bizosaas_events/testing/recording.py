@@ -17,6 +17,7 @@ import msgspec
 
 from ..codec import Codec, UndecodableError
 from ..envelope import SPECVERSION, Envelope, Event, now
+from ..personal import opened, persons_in
 from ..store.base import EventStore
 from .folding import Into, Step, decoded, steps
 from .masking import PERSONAL_DATA, Mask, Masking
@@ -169,7 +170,7 @@ async def record(
     ordered = list(heapq.merge(*partitions.values(), key=attrgetter("id")))
     mask = Mask(masking, store.codec) if masking else None
     if mask:
-        ordered = mask.envelopes(ordered)
+        ordered = mask.envelopes(await _opened(store, ordered))
         _check_readable(ordered, store.codec)
         selection = msgspec.structs.replace(selection, streams=[mask.text(name) for name in selection.streams])
     header = Header(
@@ -177,6 +178,17 @@ async def record(
         masked=dict(sorted(mask.found.items())) if mask else None, note=MASKED if mask else NOT_MASKED,
     )  # fmt: skip
     return Recording(header, ordered, store.codec)
+
+
+async def _opened(store: EventStore, envelopes: Sequence[Envelope]) -> list[Envelope]:
+    """With personal values in clear where the store has the keys, so that they are found in other text, too."""
+    texts = [envelope.data.decode() for envelope in envelopes]
+    persons = sorted({person for text in texts for person in persons_in(text)})
+    keys = {person: key for person, (_, key) in (await store.person_keys(persons)).items()}
+    return [
+        msgspec.structs.replace(envelope, data=opened(text, keys, in_json=True).encode())
+        for envelope, text in zip(envelopes, texts, strict=True)
+    ]
 
 
 def _check_readable(envelopes: Iterable[Envelope], codec: Codec) -> None:

@@ -10,14 +10,28 @@ from ..chain import GENESIS, link
 from ..envelope import new_id
 from ..errors import AlreadyHandledError, ConcurrencyError, StreamNotFoundError
 from ..handling import execute, load_state
+from ..personal import ERASED, PersonErasedError, opened
 from ..store.base import EventStore, Write
-from .account import ACCOUNT, Account, Deposit, Deposited, OverdrawnError, Withdraw, Withdrawn, a_context
+from .account import (
+    ACCOUNT,
+    Account,
+    Deposit,
+    Deposited,
+    HolderErased,
+    HolderNamed,
+    OverdrawnError,
+    Withdraw,
+    Withdrawn,
+    a_context,
+)
+
+ANN = HolderNamed(holder_id="ann", name='Ann "Nan" Møller', email="ann@acme.test", branch="North")
 
 
 class EventStoreSuite:
     """Subclass it and provide a fixture `store`: an empty event store with `account.CODEC`.
 
-    Nothing here waits or sleeps; a store that passes keeps what the port
+    A store that needs a master key has one. Nothing here waits or sleeps; a store that passes keeps what the port
     promises towards one process.
     """
 
@@ -184,3 +198,61 @@ class EventStoreSuite:
     async def test_a_command_that_changes_nothing_records_nothing(self, store: EventStore) -> None:
         handled = await execute(store, ACCOUNT, "1", Deposit(account_id="1", cents=0), a_context(), command_id=new_id())
         assert (handled.state, handled.version, handled.recorded) == (Account(0), 0, [])
+
+    async def test_personal_values_are_closed_and_everything_else_is_as_it_was(self, store: EventStore) -> None:
+        (recorded,) = await store.append([Write("holder-ann", 0, [ANN])], a_context("acme"))
+
+        event = store.codec.decode(recorded)
+        assert isinstance(event, HolderNamed)
+        assert (event.holder_id, event.branch) == ("ann", "North")
+        for clear in (ANN.name, "Nan", "ann@acme.test"):
+            assert clear.encode() not in recorded.data
+        keys = await store.person_keys(["ann", "bob"])
+        assert list(keys) == ["ann"]
+        assert keys["ann"].tenant == "acme"
+        opens = {"ann": keys["ann"].key}
+        assert (opened(event.name, opens), opened(str(event.email), opens)) == (ANN.name, ANN.email)
+        assert msgspec.json.decode(opened(recorded.data.decode(), opens, in_json=True))["name"] == ANN.name
+
+    async def test_a_person_has_one_key_however_many_append_at_once(self, store: EventStore) -> None:
+        both = [HolderNamed(holder_id="bob", name="Bob"), ANN]
+        writes = [[Write(f"holder-{n}", 0, both[:: 1 if n % 2 else -1])] for n in range(8)]
+
+        recorded = await asyncio.wait_for(asyncio.gather(*(store.append(w, a_context()) for w in writes)), 20)
+
+        keys = {person: key for person, (_, key) in (await store.person_keys(["ann", "bob"])).items()}
+        opens = [opened(e.data.decode(), keys, in_json=True) for batch in recorded for e in batch]
+        assert all('"name":"Bob"' in text or '"name":"Ann \\"Nan\\"' in text for text in opens)
+
+    async def test_a_failed_append_makes_no_key(self, store: EventStore) -> None:
+        with pytest.raises(ConcurrencyError):
+            await store.append([Write("holder-ann", 9, [ANN])], a_context())
+        assert await store.person_keys(["ann"]) == {}
+
+    async def test_an_erased_person_is_read_nowhere_and_the_chain_holds(self, store: EventStore) -> None:
+        before = await store.append([Write("holder-ann", 0, [ANN])], a_context())
+        await store.append([Write("holder-ann", 1, [HolderErased(holder_id="ann")])], a_context())
+
+        assert await store.load("holder-ann", until_version=1) == before
+        keys = {person: key for person, (_, key) in (await store.person_keys(["ann"])).items()}
+        assert keys == {"ann": None}
+        read = store.codec.decode_as(before[0].type, opened(before[0].data.decode(), keys, in_json=True).encode())
+        assert read == HolderNamed(holder_id="ann", name=ERASED, email=ERASED, branch="North")
+        (head,) = await store.heads()
+        reached = GENESIS
+        for envelope in await store.read(head.partition, 0, 10):
+            reached = link(reached, envelope)
+        assert head.hash == reached
+
+    async def test_an_erasure_that_is_not_recorded_destroys_nothing(self, store: EventStore) -> None:
+        await store.append([Write("holder-ann", 0, [ANN])], a_context())
+        with pytest.raises(ConcurrencyError):
+            await store.append([Write("holder-ann", 7, [HolderErased(holder_id="ann")])], a_context())
+        assert (await store.person_keys(["ann"]))["ann"].key is not None
+
+    async def test_nothing_personal_is_recorded_about_somebody_who_was_erased(self, store: EventStore) -> None:
+        await store.append([Write("holder-ann", 0, [HolderErased(holder_id="ann")])], a_context())
+        with pytest.raises(PersonErasedError):
+            await store.append([Write("holder-ann", 1, [ANN])], a_context())
+        await store.append([Write("holder-ann", 1, [HolderErased(holder_id="ann")])], a_context())
+        assert len(await store.load("holder-ann")) == 2

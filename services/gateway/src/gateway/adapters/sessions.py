@@ -20,7 +20,7 @@ LONGEST_TOKEN = 128
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is signed in, and until when at the latest."""
+    """Who is signed in, and until when at the latest. `email` and `name` are closed values."""
 
     member_id: str
     tenant_id: str
@@ -70,6 +70,15 @@ class RedisSessions:
         """End a session."""
         self._cache.pop(token, None)
         await self._redis.delete(self._key(token))
+
+    async def close_of(self, member_ids: set[str]) -> None:
+        """End all sessions of these members. Looks at every session: for the rare case. Raises RedisError."""
+        for token in [token for token, session in self._cache.items() if session.member_id in member_ids]:
+            self._cache.pop(token, None)
+        async for key in self._redis.scan_iter(match=f"{self._env}:session:*", count=1000):
+            data = cast("bytes | None", await self._redis.get(key))
+            if data and _decode(data).member_id in member_ids:
+                await self._redis.delete(key)
 
     def _key(self, token: str) -> str:
         return f"{self._env}:session:{hashlib.sha256(token.encode()).hexdigest()}"

@@ -18,6 +18,7 @@ from bizosaas_runtime.health import Check
 from bizosaas_runtime.worker import Consumer, Platform, consumer_of
 
 from ..adapters.idempotency import Idempotency
+from ..adapters.persons import Persons
 from ..adapters.rate_limits import Attempts
 from ..adapters.sessions import RedisSessions
 from ..adapters.streams import RedisStreams
@@ -36,7 +37,17 @@ READ_MODEL = "gateway"
 @asynccontextmanager
 async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
     settings, redis = platform.settings, platform.redis
-    views = ReadModel(messages.codec(), messages.views())
+    sessions = RedisSessions(
+        redis, env=settings.env, idle_seconds=settings.session_seconds,
+        longest_seconds=settings.session_longest_seconds,
+    )  # fmt: skip
+    persons = Persons(platform.bus)
+
+    async def erased(members: set[str]) -> None:
+        persons.forget(members)
+        await sessions.close_of(members)
+
+    views = ReadModel(messages.codec(), messages.views(), erased=erased)
 
     def committed() -> None:
         gateway.wakeups.wake("", *views.touched)
@@ -52,11 +63,9 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
         ),
         bus=platform.bus,
         views=PostgresViews(platform.pool, read_model),
+        persons=persons,
         kinds=messages.views(),
-        sessions=RedisSessions(
-            redis, env=settings.env, idle_seconds=settings.session_seconds,
-            longest_seconds=settings.session_longest_seconds,
-        ),
+        sessions=sessions,
         attempts=Attempts(redis, env=settings.env, window_seconds=settings.sign_in_window_seconds),
         idempotency=Idempotency(redis, env=settings.env),
         read_model=read_model,

@@ -19,6 +19,7 @@ from bizosaas_ports.access import PLATFORM_TENANT
 from bizosaas_runtime import telemetry
 
 from ..adapters.idempotency import Idempotency
+from ..adapters.persons import Persons
 from ..adapters.rate_limits import Attempts
 from ..adapters.sessions import RedisSessions, Session
 from ..adapters.streams import RedisStreams
@@ -48,6 +49,7 @@ class Gateway:
     keys: Keys
     bus: RedisCommandBus
     views: PostgresViews
+    persons: Persons
     kinds: Mapping[str, View]
     sessions: RedisSessions
     attempts: Attempts

@@ -132,14 +132,20 @@ def encode_outcome(outcome: Outcome, more: dict[str, Any] | None = None) -> byte
     return msgspec.json.encode(document)
 
 
-async def ask(call: Call, command: Command, *, seconds: float = QUERY_SECONDS) -> Answer:
-    """A question to a service: its result, as it said it. Raises RefusedError, ReplyTimeoutError."""
+async def ask(call: Call, command: Command, *, seconds: float = QUERY_SECONDS, about_people: bool = False) -> Answer:
+    """A question to a service: its result, as it said it, or with the names and addresses of people opened.
+
+    Raises RefusedError, ReplyTimeoutError, UnavailableError.
+    """
     id = new_id()
     seconds = preferred_wait(call) or seconds
     reply = await call.gateway.bus.ask(command, call.context(id), id=id, timeout=seconds)
     if reply.problem is not None:
         raise RefusedError(reply.problem)
-    return Answer(200, bytes(reply.result))
+    said = bytes(reply.result)
+    if about_people:
+        said = (await call.gateway.persons.opened(said.decode(), call.tenant)).encode()
+    return Answer(200, said)
 
 
 def preferred_wait(call: Call) -> int:

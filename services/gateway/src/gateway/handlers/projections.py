@@ -5,7 +5,7 @@ object needs nothing here.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -14,6 +14,7 @@ import structlog
 
 from bizosaas_events import Codec, Envelope, Event
 from bizosaas_events.messages import category_of, log_of
+from bizosaas_events.personal import person_in
 from bizosaas_events.projection import View
 from bizosaas_events.words import actors_in, words_of
 
@@ -60,9 +61,15 @@ class ReadModel:
 
     The views are in the tables of the version that is written. The feed is one for all versions, and what it tells
     it tells once: its numbers are what clients resume by, and its words are as they were said then.
+
+    `erased` is told who was erased, and may be told again. Names and addresses stand in views and feeds as they came:
+    closed.
     """
 
-    def __init__(self, codec: Codec, views: dict[str, View]) -> None:
+    def __init__(
+        self, codec: Codec, views: dict[str, View], *, erased: Callable[[set[str]], Awaitable[None]] | None = None
+    ) -> None:
+        self._erased = erased
         self.touched: set[str] = set()
         self._codec = codec
         self._views = views
@@ -77,6 +84,9 @@ class ReadModel:
         await self._tell(
             connection, [(e, event) for e, event in zip(envelopes, events, strict=True) if e.id not in told]
         )
+        persons = {person_in(event) for event in events if event is not None and event.erases}
+        if persons and self._erased is not None:
+            await self._erased(persons)
 
     def _decode(self, envelope: Envelope) -> Event | None:
         if not self._codec.knows(envelope.type):

@@ -17,8 +17,8 @@ class MemoryAccounts:
     async def claim_slug(self, slug: str, tenant_id: str) -> bool:
         return self.slugs.setdefault(slug, tenant_id) == tenant_id
 
-    async def claim_email(self, account: Account) -> bool:
-        return self.accounts.setdefault(account.email, account).member_id == account.member_id
+    async def claim_email(self, email: str, account: Account) -> bool:
+        return self.accounts.setdefault(email, account).member_id == account.member_id
 
     async def find(self, email: str) -> Account | None:
         return self.accounts.get(email)
@@ -27,6 +27,9 @@ class MemoryAccounts:
         for email, account in self.accounts.items():
             if account.member_id == member_id:
                 self.accounts[email] = msgspec.structs.replace(account, password_hash=password_hash)
+
+    async def remove(self, member_id: str) -> None:
+        self.accounts = {email: account for email, account in self.accounts.items() if account.member_id != member_id}
 
 
 class PlainPasswords:

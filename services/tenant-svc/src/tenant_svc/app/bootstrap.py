@@ -11,6 +11,8 @@ from bizosaas_events.bus import bind
 from bizosaas_events.bus.base import command_envelope
 from bizosaas_events.envelope import now
 from bizosaas_events.messages.tenant import AddMember
+from bizosaas_events.personal import MasterKey, WrongMasterKeyError
+from bizosaas_events.store.person_keys import PersonKeys
 from bizosaas_ports.access import PLATFORM_TENANT, Role
 from bizosaas_ports.sealing import SealingKey, seal
 from bizosaas_runtime.settings import WrongSettingError
@@ -18,6 +20,7 @@ from bizosaas_runtime.worker import Platform, Service
 
 from ..adapters.accounts import PostgresAccounts
 from ..adapters.passwords import Argon2Passwords
+from ..domain.member import normal
 from ..handlers.commands import HANDLERS
 from .settings import Settings
 
@@ -29,12 +32,15 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
     settings = platform.settings
     key = SealingKey.parse(settings.sealing_key.get_secret_value())
     passwords = Argon2Passwords()
-    accounts = PostgresAccounts(platform.pool)
+    master = MasterKey.parse(settings.personal_master_key.get_secret_value())
+    platform.store.keys = await _person_keys(platform, master)
+    accounts = PostgresAccounts(platform.pool, master.derive("addresses of accounts"))
+    await accounts.close()
     commands = bind(
         *HANDLERS, store=platform.store, accounts=accounts, passwords=passwords, key=key,
         decoy_hash=await passwords.hash("nobody's password"),
     )  # fmt: skip
-    if settings.admin_email and await accounts.find(settings.admin_email) is None:
+    if settings.admin_email and await accounts.find(normal(settings.admin_email)) is None:
         command, envelope = first_admin(settings, key, platform)
         try:
             await commands[AddMember](command, envelope)
@@ -42,9 +48,21 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
         except AlreadyHandledError:
             _log.info("another process made the first super admin")
         except DomainError as error:
-            name = "BIZOS_ADMIN_EMAIL" if error.field == "email" else "BIZOS_ADMIN_PASSWORD"
+            name = "BIZOS_ADMIN_PASSWORD" if error.field == "password" else "BIZOS_ADMIN_EMAIL"
             raise WrongSettingError(f"{name} is wrong: {error} {error.remedy}") from error
     yield Service(commands)
+
+
+async def _person_keys(platform: Platform[Settings], master: MasterKey) -> PersonKeys:
+    """The keys of the members. Another master key is a wrong setting: it would open nothing, and lose what is new."""
+    keys = PersonKeys(platform.pool, master)
+    try:
+        await keys.check()
+    except WrongMasterKeyError as error:
+        raise WrongSettingError(
+            "BIZOS_PERSONAL_MASTER_KEY is not the key that the members' names are kept with: put that one back."
+        ) from error
+    return keys
 
 
 def first_admin(settings: Settings, key: SealingKey, platform: Platform[Settings]) -> tuple[AddMember, Envelope]:

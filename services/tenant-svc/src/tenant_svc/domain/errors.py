@@ -17,8 +17,9 @@ class SlugInvalidError(DomainError):
 class EmailInvalidError(DomainError):
     slug = "email-invalid"
 
-    def __init__(self, value: str) -> None:
-        super().__init__(f"{value!r} is not an e-mail address.", field="email", remedy="Write it as name@example.com.")
+    def __init__(self) -> None:
+        # Without what was written: the answer is kept in Redis for a minute, and it may be a person's.
+        super().__init__("This is not an e-mail address.", field="email", remedy="Write it as name@example.com.")
 
 
 class PasswordWeakError(DomainError):
@@ -30,15 +31,22 @@ class PasswordWeakError(DomainError):
         )
 
 
-class PasswordSealError(DomainError):
-    slug = "password-not-sealed"
+class NotSealedError(DomainError):
+    slug = "not-sealed"
 
-    def __init__(self) -> None:
+    def __init__(self, field: str) -> None:
         super().__init__(
-            "The password was not sealed to tenant-svc's public key.",
-            field="sealed_password",
+            "This was not sealed to tenant-svc's public key.",
+            field=field,
             remedy="Give the gateway BIZOS_TENANT_SVC_PUBLIC_KEY of this tenant-svc.",
         )
+
+
+class RecipientError(DomainError):
+    slug = "recipient-invalid"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing can be sealed to this key.", field="recipient", remedy="Send an X25519 public key.")
 
 
 class SlugTakenError(DomainError):
@@ -66,6 +74,28 @@ class RoleNotAllowedError(DomainError):
             f"A {giver} cannot give the role {role} here.",
             field="role",
             remedy="Platform roles exist only in the platform's own tenant, and nobody gives a role above their own.",
+        )
+
+
+class OwnErasureError(DomainError):
+    kind = Kind.CONFLICT
+    slug = "own-erasure"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nobody erases themselves: the platform always keeps an administrator.",
+            field="member_id",
+            remedy="Let another administrator do it.",
+        )
+
+
+class MemberAboveError(DomainError):
+    kind = Kind.FORBIDDEN
+    slug = "member-above-you"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(
+            f"The member is a {role}.", field="member_id", remedy=f"Let a {role}, or somebody above, erase them."
         )
 
 

@@ -6,12 +6,10 @@ import msgspec
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom an address belongs to."""
+    """Whom an address belongs to. Neither it nor the person's name is kept in clear."""
 
     member_id: str
     tenant_id: str
-    email: str
-    name: str
     role: str
     password_hash: str
 
@@ -22,7 +20,7 @@ class Accounts(Protocol):
     async def claim_slug(self, slug: str, tenant_id: str) -> bool:
         """Reserve a slug for a tenant; False when another tenant has it. A repeat for the same tenant is True."""
 
-    async def claim_email(self, account: Account) -> bool:
+    async def claim_email(self, email: str, account: Account) -> bool:
         """Reserve an address for a member; False when another member has it. A repeat for the same member is True."""
 
     async def find(self, email: str) -> Account | None:
@@ -30,6 +28,9 @@ class Accounts(Protocol):
 
     async def replace_hash(self, member_id: str, password_hash: str) -> None:
         """Keep a stronger hash of the same password."""
+
+    async def remove(self, member_id: str) -> None:
+        """Forget a member's address and password; there may be none."""
 
 
 class Passwords(Protocol):

@@ -6,7 +6,7 @@ from litestar import Controller, get
 from bizosaas_ports.access import features
 
 from ...adapters.sessions import csrf_token
-from ..answers import Answer, json_answer
+from ..answers import Answer
 from ..auth import needs
 from ..call import ApiRequest
 
@@ -36,4 +36,5 @@ class MeController(Controller):
             member_id=member.member_id, tenant_id=member.tenant_id, acting_for=call.tenant, email=member.email,
             name=member.name, role=member.role, features=features(member.role), csrf_token=csrf_token(call.token),
         )  # fmt: skip
-        return json_answer(200, me)
+        said = await call.gateway.persons.opened(msgspec.json.encode(me).decode(), member.tenant_id)
+        return Answer(200, said.encode())

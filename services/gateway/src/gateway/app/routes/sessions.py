@@ -10,14 +10,14 @@ from bizosaas_events import ReplyTimeoutError, new_id
 from bizosaas_events.errors import RefusedError
 from bizosaas_events.messages.tenant import SignedIn, SignIn
 from bizosaas_ports.access import features
-from bizosaas_ports.sealing import seal
+from bizosaas_ports.sealing import seal, seal_text
 
 from ...adapters.sessions import csrf_token
-from ..answers import Answer, encoded, json_answer
+from ..answers import Answer, encoded
 from ..auth import COOKIE, PUBLIC, needs
 from ..body import Body
 from ..call import ApiRequest
-from ..errors import TooManyAttemptsError
+from ..errors import NotSignedInError, TooManyAttemptsError
 
 SECONDS = 10.0
 REFUSED = "sign-in-refused"
@@ -60,7 +60,7 @@ class Sessions(Controller):
         if (wait := await gateway.attempts.begin(limits)) > 0:
             raise TooManyAttemptsError(wait)
         sealed = seal(gateway.keys.tenant_svc, data.password.encode())
-        command, id = SignIn(email=data.email, sealed_password=sealed), new_id()
+        command, id = SignIn(email=seal_text(gateway.keys.tenant_svc, data.email), sealed_password=sealed), new_id()
         try:
             reply = await gateway.bus.ask(command, call.context(id), id=id, timeout=SECONDS)
         except ReplyTimeoutError:
@@ -74,13 +74,19 @@ class Sessions(Controller):
         token, session = await gateway.sessions.open(
             member_id=who.member_id, tenant_id=who.tenant_id, email=who.email, name=who.name, role=who.role
         )
+        # After the session was opened: whoever is erased from here on has their sessions ended.
+        keys = await gateway.persons.keys([who.member_id], who.tenant_id, anew=True)
+        if keys.get(who.member_id, b"") is None:
+            await gateway.sessions.close(token)
+            raise NotSignedInError("This member was erased.")
         opened = SessionOpened(
             token=token, csrf_token=csrf_token(token), expires_in=settings.session_seconds,
             member_id=session.member_id, tenant_id=session.tenant_id, email=session.email, name=session.name,
             role=session.role, features=features(session.role),
         )  # fmt: skip
         headers = {"Set-Cookie": cookie(token, settings.session_longest_seconds), "Position": reply.position}
-        return json_answer(201, opened, headers)
+        said = await gateway.persons.opened(msgspec.json.encode(opened).decode(), who.tenant_id)
+        return Answer(201, said.encode(), encoded(headers))
 
     @delete("/current", status_code=200, opt={**needs(None), "status": 204})
     async def sign_out(self, request: ApiRequest) -> Answer:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Controller, get
 
+from bizosaas_events import UnavailableError
 from bizosaas_events.stopping import stop
 from bizosaas_ports.access import Feature
 
@@ -59,9 +60,13 @@ class EventStream:
         beat = time.monotonic()
         while True:
             told = await gateway.views.feed(tenant, self._after, BATCH)
+            try:
+                said = await gateway.persons.opened(b"".join(map(as_event, told)).decode(), tenant)
+            except UnavailableError:
+                told, said = [], ""  # who somebody is cannot be told now: all of it a little later
             if told:
                 self._after = told[-1].number
-                yield b"".join(map(as_event, told))
+                yield said.encode()
             if time.monotonic() - beat > HEARTBEAT_SECONDS:
                 if await gateway.sessions.find(self._call.token) is None:
                     return

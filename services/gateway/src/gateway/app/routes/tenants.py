@@ -3,13 +3,13 @@
 from typing import Annotated
 
 import msgspec
-from litestar import Controller, get, post
+from litestar import Controller, delete, get, post
 from litestar.params import FromPath, JSONBody
 
 from bizosaas_events import StreamNotFoundError
-from bizosaas_events.messages.tenant import AddMember, CreateTenant, MemberRole
+from bizosaas_events.messages.tenant import AddMember, CreateTenant, EraseMember, MemberRole
 from bizosaas_ports.access import PLATFORM_TENANT, Feature, allows
-from bizosaas_ports.sealing import seal
+from bizosaas_ports.sealing import seal, seal_text
 
 from ...adapters.views import ALL_TENANTS
 from ..answers import Answer
@@ -62,8 +62,11 @@ class Tenants(Controller):
         """Give a person access to a tenant."""
         written = Written(request.call, tenant_id)
         id = written.new("member")
-        sealed = seal(request.call.gateway.keys.tenant_svc, data.password.encode())
-        command = AddMember(member_id=id, email=data.email, name=data.name, role=data.role, sealed_password=sealed)
+        key = request.call.gateway.keys.tenant_svc
+        command = AddMember(
+            member_id=id, email=seal_text(key, data.email), name=seal_text(key, data.name), role=data.role,
+            sealed_password=seal(key, data.password.encode()),
+        )  # fmt: skip
         return await write(request, written, command, made=f"/v1/tenants/{tenant_id}/members/{id}", id=id)
 
     @get("/{tenant_id:str}/members", opt=needs(Feature.MANAGE_INTEGRATIONS, page="member"))
@@ -77,6 +80,12 @@ class Tenants(Controller):
         """One of them."""
         await see_tenant(request.call, tenant_id)
         return await one(request, "member", member_id, tenant=tenant_id)
+
+    @delete("/{tenant_id:str}/members/{member_id:str}", status_code=202, opt=needs(EraseMember, writes=True))
+    async def erase_member(self, request: ApiRequest, tenant_id: FromPath[str], member_id: FromPath[str]) -> Answer:
+        """Erase a person: their access ends, and their name and e-mail address are read nowhere again, for ever."""
+        written = Written(request.call, tenant_id)
+        return await write(request, written, EraseMember(member_id=member_id), id=member_id)
 
 
 async def see_tenant(call: Call, tenant_id: str) -> None:
