@@ -8,7 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) sandbox/p
 SOURCES := $(wildcard libs/*/src services/*/src) sandbox/src cli/src deploy bench/gateway.py conftest.py
 TESTS := $(wildcard libs/*/tests services/*/tests sandbox/tests cli/tests tests/*)
 PYTEST ?= $(BIN)/pytest
-BENCHES := append replay tables dispatch gateway
+BENCHES := append replay tables dispatch cost views gateway
 
 ##@ On a fresh machine
 

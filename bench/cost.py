@@ -3,7 +3,7 @@
 Processor time and not a rate, so that it says the same on a busy machine, and adds up to machines: docs/scale.md does
 that. Every stage works off the same log; with it, the bytes that an event takes on disk and in Redis.
 
-    python bench/cost.py [--rounds 5] [--events 20000]
+    python bench/cost.py [--rounds 3] [--events 20000]
 """
 
 import argparse
@@ -23,17 +23,21 @@ from measuring import servers
 from audit_svc.adapters import migrations as journal_tables
 from audit_svc.adapters.ledger import PostgresLedger
 from audit_svc.handlers.reactions import Journal
+from bizosaas_events.bus import Names, bind
 from bizosaas_events.bus.connecting import Client, connect
+from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.consumer import Apply, Feed, OrderedConsumer
-from bizosaas_events.envelope import Envelope
+from bizosaas_events.envelope import Envelope, new_id
 from bizosaas_events.relay import Relay
+from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.links import verify_partition
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 from bizosaas_events.store.replaying import replay
-from bizosaas_events.testing.account import CODEC, Deposited, a_context
+from bizosaas_events.testing.account import CODEC, Deposit, Deposited, a_context, deposit
 from bizosaas_events.testing.waiting import until
+from bizosaas_runtime.commands import CommandHost
 from bizosaas_runtime.worker import collect_seldom
 
 PARTITIONS = 64
@@ -97,6 +101,29 @@ class Bench:
         running.cancel()
         await asyncio.wait([running])
 
+    async def command(self, env: str, url: str, count: int) -> None:
+        """Handled by FastStream: read, load the account, decide, append, answer."""
+        bus = RedisCommandBus(self.redis, CODEC, env=env, source="bench", instance="bench")
+        host = CommandHost(
+            service="account", codec=CODEC, redis=self.redis, redis_url=url, pool=self.pool, env=env, instance="bench",
+            workers=32, idle_ms=5000, handled=self.store.handled,
+        )  # fmt: skip
+        sends = (
+            bus.send(Deposit(account_id=f"{n % BALANCES}", cents=1), a_context(), id=new_id(), timeout=1)
+            for n in range(count)
+        )
+        await asyncio.gather(*sends)
+        await host.start(bind(deposit, store=self.store))
+        running = asyncio.create_task(host.run())
+
+        async def done() -> bool:
+            (group,) = await self.redis.xinfo_groups(Names(env).commands("account"))
+            return bool(group["pending"] == 0 and group["lag"] == 0)
+
+        await until(done, 120)
+        await host.drain()
+        await stop([running])
+
     async def replay(self) -> None:
         for part in range(PARTITIONS):
             async for _ in replay(self.pool, CODEC, part):
@@ -157,6 +184,8 @@ async def round_of(events: int) -> tuple[dict[str, Cost], dict[str, float]]:
             entries = await pool.fetchval("select pg_total_relation_size('entry')") / all_
             await stage("replay", bench.replay, all_)
             await stage("verify", bench.verify, all_)
+            commands = events // 10
+            await stage("command", lambda: bench.command("bench", started.redis.url, commands), commands)
         await redis.aclose()
     return costs, {"event table": disk, "journal": entries, "Redis, while it waits there": memory}
 
@@ -180,7 +209,7 @@ async def main(rounds: int, events: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, default=20_000)
     options = parser.parse_args()
     asyncio.run(main(options.rounds, options.events))
