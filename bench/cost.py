@@ -109,7 +109,7 @@ class Bench:
             workers=32, idle_ms=5000, handled=self.store.handled,
         )  # fmt: skip
         sends = (
-            bus.send(Deposit(account_id=f"{n % BALANCES}", cents=1), a_context(), id=new_id(), timeout=1)
+            bus.send(Deposit(account_id=f"command-{n % 1000}", cents=1), a_context(), id=new_id(), timeout=1)
             for n in range(count)
         )
         await asyncio.gather(*sends)
@@ -184,7 +184,7 @@ async def round_of(events: int) -> tuple[dict[str, Cost], dict[str, float]]:
             entries = await pool.fetchval("select pg_total_relation_size('entry')") / all_
             await stage("replay", bench.replay, all_)
             await stage("verify", bench.verify, all_)
-            commands = events // 10
+            commands = events // 4
             await stage("command", lambda: bench.command("bench", started.redis.url, commands), commands)
         await redis.aclose()
     return costs, {"event table": disk, "journal": entries, "Redis, while it waits there": memory}
