@@ -184,6 +184,7 @@ async def test_nobody_waits_for_a_consumer_that_is_far_behind(deployment: Deploy
     await until(lambda: [s.count for s in (early, late, later)] == [3 * AHEAD + 80] * 3)
 
 
+@one_redis
 async def test_a_flush_does_not_stop_a_consumer_that_is_far_behind(deployment: Deployment) -> None:
     early, late = Seen(), Seen()
     await deployment.fill(8_000)
