@@ -8,10 +8,10 @@ import signal
 import sys
 
 import asyncpg
-from redis.asyncio import Redis
 
 from bizosaas_events import Envelope
 from bizosaas_events.bus import Answer, bind
+from bizosaas_events.bus.connecting import connect
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import EventStore
 from bizosaas_events.store.postgres import PostgresEventStore
@@ -32,7 +32,7 @@ async def slow_deposit(command: Deposit, envelope: Envelope, *, store: EventStor
 async def main(role: str, database_url: str, redis_url: str, env: str, instance: str) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    redis = Redis.from_url(redis_url)
+    redis = connect(redis_url)
     async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
         store = PostgresEventStore(pool, CODEC, category="account", source="test", partitions=8)
         host = CommandHost(
