@@ -35,6 +35,7 @@ from bizosaas_events.messages.operations import (
     SelectDeadLetters,
     ShowDeadLetter,
 )
+from bizosaas_events.personal import CLOSED
 from bizosaas_events.store.base import EventStore, Write
 from bizosaas_ports.access import PLATFORM_TENANT
 
@@ -73,6 +74,18 @@ class PayloadInvalidError(DomainError):
         )  # fmt: skip
 
 
+class PersonalValueError(DomainError):
+    """In clear it would outlive the person's erasure."""
+
+    slug = "personal-value"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            f"{field} is a person's, and stands here closed.", field=f"payload.{field}",
+            remedy="Leave it as it is shown.",
+        )  # fmt: skip
+
+
 async def list_dead_letters(command: ListDeadLetters, envelope: Envelope, *, letters: DeadLetters) -> Answer:
     """Oldest first; parked ones only where a filter asks for that state."""
     if not 1 <= command.limit <= LARGEST_PAGE:
@@ -89,7 +102,11 @@ async def show_dead_letter(command: ShowDeadLetter, envelope: Envelope, *, lette
 async def retry_dead_letter(
     command: RetryDeadLetter, envelope: Envelope, *, letters: DeadLetters, store: EventStore
 ) -> Answer:
-    """Record it, then do it. Raises PayloadInvalidError for an edited one that its type does not allow."""
+    """Record it, then do it.
+
+    Raises PayloadInvalidError for an edited one that its type does not allow, PersonalValueError for one with a
+    person's data in clear.
+    """
     recorded = await store.handled(envelope.id)
     edited = None
     if recorded is None:
@@ -187,9 +204,13 @@ def _checked(store: EventStore, letter: DeadLetter, payload: dict[str, Any]) -> 
         raise PayloadInvalidError(f"no message of type {letter.type!r} is known here")
     encoded = _payload(letter.type, payload)
     try:
-        store.codec.decode_as(letter.type, encoded)
+        message = store.codec.decode_as(letter.type, encoded)
     except UndecodableError as error:
         raise PayloadInvalidError(str(error)) from error
+    if isinstance(message, Event):
+        for name in set(message.personal) & set(_changed(letter, payload)):
+            if not CLOSED.fullmatch(getattr(message, name) or ""):
+                raise PersonalValueError(name)
     return encoded
 
 

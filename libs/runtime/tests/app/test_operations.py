@@ -14,13 +14,17 @@ from bizosaas_events import Codec, Command, Envelope, Reply, messages, new_id
 from bizosaas_events.bus import Answer, Handler, bind
 from bizosaas_events.bus.base import Names, command_envelope, decode_result
 from bizosaas_events.bus.redis import RedisCommandBus
-from bizosaas_events.dead_letters import DeadLetters, Filter
+from bizosaas_events.dead_letters import DeadLetters, Filter, Report, keep
 from bizosaas_events.envelope import to_fields
+from bizosaas_events.failures import Failure
 from bizosaas_events.messages import operations as said
+from bizosaas_events.personal import MasterKey
 from bizosaas_events.stopping import stop
+from bizosaas_events.store.base import Write
 from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.person_keys import PersonKeys
 from bizosaas_events.store.postgres import PostgresEventStore
-from bizosaas_events.testing.account import CODEC, Deposit, a_context
+from bizosaas_events.testing.account import CODEC, Deposit, HolderNamed, a_context
 from bizosaas_events.testing.waiting import until
 from bizosaas_ports.access import PLATFORM_TENANT
 from bizosaas_runtime.commands import CommandHost
@@ -75,14 +79,18 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(
-    database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str],
-    redis_url: str, env_name: str,
-) -> AsyncIterator[Stage]:  # fmt: skip
+async def pool(
+    database_template: Callable[[str, Callable[[str], object]], str], new_database: Callable[..., str]
+) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
     url = new_database(template=database_template("event_log", migrate))
+    async with asyncpg.create_pool(url, min_size=2, max_size=10) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def stage(pool: "asyncpg.Pool[asyncpg.Record]", redis_url: str, env_name: str) -> AsyncIterator[Stage]:
     redis = Redis.from_url(redis_url)
     async with (
-        asyncpg.create_pool(url, min_size=2, max_size=10) as pool,
         RedisCommandBus(redis, EVERYTHING, env=env_name, source="test", instance=secrets.token_hex(3)) as bus,
     ):
         store = PostgresEventStore(pool, EVERYTHING, category="account", source="account-svc", partitions=8)
@@ -124,6 +132,25 @@ async def test_a_command_is_mended_and_sent_again_and_the_tenant_has_it_on_recor
     assert edited == said.DeadLetterEdited(
         letter_id=id, consumer="account", message_type="account.deposit.v1", subject="account", fields=["cents"]
     )
+
+
+async def test_a_persons_data_is_not_written_in_clear_into_a_payload(
+    stage: Stage, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    stage.store.keys = PersonKeys(pool, MasterKey(bytes(32)))
+    named = HolderNamed(holder_id="ann", name="Ann", branch="North")
+    (recorded,) = await stage.store.append([Write("holder-ann", 0, [named])], a_context())
+    async with pool.acquire() as connection, connection.transaction():
+        await keep(connection, "reader", "account", recorded, Report.of(TypeError("a bug"), Failure.BUG), 5)
+    (letter,) = await stage.letters.page(Filter())
+    payload = msgspec.json.decode(recorded.data) | {"branch": "South"}
+
+    clear = await stage.ask(said.RetryDeadLetter(at="account", id=letter.id, payload={**payload, "name": "Anna"}))
+    await stage.done(said.RetryDeadLetter(at="account", id=letter.id, payload=payload))
+
+    assert clear.problem is not None
+    assert (clear.problem.slug, clear.problem.field) == ("personal-value", "payload.name")
+    assert "Ann" not in str(await pool.fetch("select * from dead_letter"))
 
 
 async def test_what_is_given_up_is_gone_and_its_reason_is_kept(stage: Stage) -> None:
