@@ -148,6 +148,11 @@ class OrderedConsumer:
         """The partitions this instance holds and how far each has come."""
         return {key: held.position for key, held in self._held.items()}
 
+    @property
+    def fences(self) -> dict[Key, int]:
+        """The fence of each lease this instance holds."""
+        return {key: held.lease.fence for key, held in self._held.items()}
+
     async def run(self) -> None:
         """Consume until cancelled, then give the leases back. Outages are waited out with growing pauses."""
         await self._steadily(self._register)
@@ -159,6 +164,7 @@ class OrderedConsumer:
             with contextlib.suppress(*STORAGE_ERRORS):
                 await self._leases.release(list(self._held))
                 await self._leases.leave()
+            self._held.clear()
 
     async def _steadily(self, part: Callable[[], Awaitable[None]]) -> None:
         pause = 0.1

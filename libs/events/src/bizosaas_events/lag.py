@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 
 from .bus.base import Names
 from .bus.connecting import Client
+from .store.base import EventStore
 
 
 class Lag(NamedTuple):
@@ -40,6 +41,19 @@ async def lags(redis: Client, env: str, category: str, partitions: int) -> list[
         end = ends[int(part)] if int(part) < partitions else 0
         found.append(Lag(consumer, category, int(part), int(position), max(end, int(position)), 0.0))
     return await _with_seconds(redis, names, found)
+
+
+async def unsent(redis: Client, env: str, store: EventStore) -> tuple[int, float]:
+    """How many events of our own log Redis does not have yet, and for how many seconds the oldest has waited.
+
+    Raises RedisError, or what says that the store is away.
+    """
+    heads = await store.heads()  # first: what is appended meanwhile must not make the ends look too far
+    ends = await ends_of(redis, env, store.category, store.partitions)
+    behind = [(head, ends[head.partition]) for head in heads if head.position > ends[head.partition]]
+    first = [event.time for head, end in behind for event in await store.read(head.partition, end, 1)]
+    seconds = (datetime.now(UTC) - min(first)).total_seconds() if first else 0.0
+    return sum(head.position - end for head, end in behind), max(seconds, 0.0)
 
 
 async def ends_of(redis: Client, env: str, category: str, partitions: int) -> list[int]:

@@ -14,7 +14,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
 import structlog
-from prometheus_client import Gauge
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
@@ -32,14 +31,8 @@ from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 from . import logging, operations, telemetry
 from .commands import CommandHost
 from .health import Check, Health, HealthServer, require_free
+from .measures import Measures
 from .settings import WRONG_SETTING, ServiceSettings, WrongSettingError, instance_name, load
-
-RELAYED = Gauge("bizos_relay_events_sent", "Events this process has relayed.", ["category"])
-APPLIED = Gauge("bizos_consumer_events_applied", "Events this process has applied.", ["consumer"])
-HELD = Gauge("bizos_consumer_partitions_held", "Partitions this process holds the lease of.", ["consumer"])
-FAILING = Gauge(
-    "bizos_consumer_partitions_failing", "Partitions held up by an event that cannot be applied.", ["consumer"]
-)
 
 OUTAGE_SECONDS = 10
 """A relay that has failed for so long makes the process not ready."""
@@ -59,6 +52,7 @@ class Platform(Generic[S]):
     redis: Client
     bus: RedisCommandBus
     store: PostgresEventStore
+    measures: Measures
 
 
 class Consumer(NamedTuple):
@@ -177,7 +171,8 @@ async def open_platform(
         ) as bus,
     ):
         store = PostgresEventStore(pool, codec, category=name, source=f"{name}-svc", partitions=settings.partitions)
-        yield Platform(settings, instance, pool, redis, bus, store)
+        async with Measures(store, pool, redis, env=settings.env) as measures:
+            yield Platform(settings, instance, pool, redis, bus, store, measures)
     await redis.aclose()
 
 
@@ -205,8 +200,15 @@ def consumer_of(platform: Platform[S], name: str, consumer: Consumer, *, enter: 
         name, feeds, consumer.apply, pool=platform.pool, redis=platform.redis, env=settings.env,
         instance=platform.instance, attempts=None if consumer.whole else ATTEMPTS, enter=enter,
     )  # fmt: skip
-    _measure(made)
+    platform.measures.consumers.add(made)
     return made
+
+
+def relay_of(platform: Platform[S]) -> Relay:
+    """The relay of the platform's log, measured."""
+    relay = Relay(platform.store, platform.pool, platform.redis, env=platform.settings.env)
+    platform.measures.relay = relay
+    return relay
 
 
 def host_of(platform: Platform[S]) -> CommandHost:
@@ -220,8 +222,7 @@ def host_of(platform: Platform[S]) -> CommandHost:
 
 
 async def _serve(name: str, platform: Platform[S], service: Service, health: Health, stop: asyncio.Event) -> None:
-    settings = platform.settings
-    relay = Relay(platform.store, platform.pool, platform.redis, env=settings.env)
+    relay = relay_of(platform)
     consumers = [consumer_of(platform, name, consumer) for name, consumer in service.consumers.items()]
     host = host_of(platform)
     letters = DeadLetters(platform.pool, platform.redis)
@@ -234,7 +235,6 @@ async def _serve(name: str, platform: Platform[S], service: Service, health: Hea
         **{f"consumer {c.name}": functools.partial(_stuck, c) for c in consumers},
         **service.checks,
     }
-    RELAYED.labels(name).set_function(lambda: relay.sent)
     works: list[Callable[[], Coroutine[Any, Any, None]]] = [host.run, relay.run, *(c.run for c in consumers)]
     tasks = [asyncio.create_task(work()) for work in (*works, *service.tasks)]
     del health.checks["start"]
@@ -249,12 +249,6 @@ async def _serve(name: str, platform: Platform[S], service: Service, health: Hea
             task.result()  # a task that ended by itself has failed: say why, and let the process be restarted
     finally:
         await stop_all([stopping, *tasks])
-
-
-def _measure(consumer: OrderedConsumer) -> None:
-    APPLIED.labels(consumer.name).set_function(lambda: consumer.applied)
-    HELD.labels(consumer.name).set_function(lambda: len(consumer.held))
-    FAILING.labels(consumer.name).set_function(lambda: len(consumer.failing))
 
 
 def _stuck(consumer: OrderedConsumer) -> str:

@@ -63,6 +63,9 @@ class PostgresEventStore:
         self.partitions = partitions
         self.appended = asyncio.Event()
         self.keys: PersonKeys | None = None
+        self.recorded = 0
+        self.conflicts = 0
+        """Appends that were refused because the stream had moved on."""
         self._pool = pool
         self._source = source
 
@@ -75,7 +78,7 @@ class PostgresEventStore:
         about_persons = [event for write in writes for event in write.events if event.person]
         together = len(writes) > 1 or bool(about_persons)
         recorded: list[list[Envelope]] = [[] for _ in writes]
-        with _translated(command_id):
+        with self._translated(command_id):
             async with self._pool.acquire() as connection, connection.transaction() if together else nullcontext():
                 keys = await self._person_keys(connection, about_persons, context.tenant) if about_persons else {}
                 batches = [self._envelopes(write, context, keys) for write in writes]
@@ -83,6 +86,7 @@ class PostgresEventStore:
                 # Partitions are locked in the order of their numbers, so two appends cannot wait for each other.
                 for n in sorted(range(len(batches)), key=lambda n: batches[n][0].partition):
                     recorded[n] = await self._append(connection, batches[n], command_id if n == last else None)
+        self.recorded += sum(map(len, recorded))
         self.appended.set()
         return [envelope for batch in recorded for envelope in batch]
 
@@ -98,12 +102,28 @@ class PostgresEventStore:
             for e in envelopes
         ]
         restored: dict[int, Envelope] = {}
-        with _translated(None):
+        with self._translated(None):
             async with self._pool.acquire() as connection, connection.transaction():
                 for n in sorted(range(len(placed)), key=lambda n: placed[n].partition):
                     (restored[n],) = await self._append(connection, [placed[n]], None)
         self.appended.set()
         return [restored[n] for n in range(len(placed))]
+
+    @contextmanager
+    def _translated(self, command_id: str | None) -> Iterator[None]:
+        """PostgreSQL's refusals of an append, as the port names them."""
+        try:
+            yield
+        except asyncpg.UniqueViolationError as error:
+            if command_id is not None and error.constraint_name == "handled_command_pkey":
+                raise AlreadyHandledError(command_id) from error
+            raise
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == VERSION_CONFLICT:
+                stream, _, expected = str(error).rpartition("@")
+                self.conflicts += 1
+                raise ConcurrencyError(stream, int(expected)) from error
+            raise
 
     async def _append(
         self, connection: "asyncpg.pool.PoolConnectionProxy[Any]", batch: list[Envelope], command_id: str | None
@@ -150,22 +170,6 @@ class PostgresEventStore:
     async def handled(self, command_id: str) -> Envelope | None:
         row = await self._pool.fetchrow(_HANDLED, UUID(command_id))
         return envelope_of(row) if row else None
-
-
-@contextmanager
-def _translated(command_id: str | None) -> Iterator[None]:
-    """PostgreSQL's refusals of an append, as the port names them."""
-    try:
-        yield
-    except asyncpg.UniqueViolationError as error:
-        if command_id is not None and error.constraint_name == "handled_command_pkey":
-            raise AlreadyHandledError(command_id) from error
-        raise
-    except asyncpg.PostgresError as error:
-        if error.sqlstate == VERSION_CONFLICT:
-            stream, _, expected = str(error).rpartition("@")
-            raise ConcurrencyError(stream, int(expected)) from error
-        raise
 
 
 def envelope_of(row: asyncpg.Record) -> Envelope:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from prometheus_client import Gauge
+
 from bizosaas_events.bus import bind
 from bizosaas_events.envelope import now
 from bizosaas_events.messages import categories
@@ -20,6 +22,9 @@ from ..handlers.reactions import Journal
 from ..handlers.signing import Notary
 from .settings import Settings, public_keys
 
+VERIFIED = Gauge("bizos_audit_heads_verified", "Signed heads of chains, held against the journal at the last signing.")
+CONTRADICTING = Gauge("bizos_audit_heads_contradicting", "How many of them are not those of the journal.")
+
 
 @asynccontextmanager
 async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
@@ -30,6 +35,8 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
         ledger, statements, await _export(settings), key, now=now, seconds=settings.heads_seconds,
         former=public_keys(settings.audit_former_public_keys),
     )  # fmt: skip
+    VERIFIED.set_function(lambda: notary.checked)
+    CONTRADICTING.set_function(lambda: notary.contradicting)
     handlers = bind(
         *commands.HANDLERS, *queries.HANDLERS, *proofs.HANDLERS, store=platform.store, ledger=ledger,
         statements=statements, notary=notary, verifications=PostgresVerifications(platform.pool), key=key,

@@ -48,6 +48,8 @@ class Notary:
         self._export = export
         self._key = key
         self._keys = (key.public, *former)
+        self.checked = self.contradicting = 0
+        """Signed heads that were held against the journal the last time, and how many of them contradict it."""
         self._now = now
         self._seconds = seconds
         self._vector = Vector()
@@ -98,6 +100,7 @@ class Notary:
             wanted = positions(self._vector, heads)
             stands = dict(zip(wanted, await self._ledger.hashes(wanted), strict=True))
             said, contradictions = judge(self._vector, heads, stands)
+            self.checked, self.contradicting = len(wanted), len(contradictions)
             if alone and (due or self._due()):
                 await self._state(said)
             await self._write()

@@ -11,12 +11,11 @@ from granian.server.embed import Server
 from redis.exceptions import RedisError
 
 from bizosaas_events.dead_letters import DeadLetters
-from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_runtime import logging, operations, telemetry
 from bizosaas_runtime.health import Health, require_free
 from bizosaas_runtime.settings import load
-from bizosaas_runtime.worker import host_of, open_platform
+from bizosaas_runtime.worker import host_of, open_platform, relay_of
 
 from ..adapters import migrations
 from .access_log import AccessLog
@@ -79,8 +78,7 @@ async def _work(settings: Settings, edge: Edge, health: Health, stop: asyncio.Ev
             return
         async with bootstrap(platform) as gateway:
             # What operators do to the gateway stands in a log of its own, as it does for every service.
-            relay = Relay(platform.store, platform.pool, platform.redis, env=settings.env)
-            host = host_of(platform)
+            relay, host = relay_of(platform), host_of(platform)
             await host.start(operations.handlers(DeadLetters(platform.pool, platform.redis), platform.store))
             edge.app, edge.gateway = application(), gateway
             tasks = [asyncio.create_task(work()) for work in (gateway.read_model.run, relay.run, host.run)]
