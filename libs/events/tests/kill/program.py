@@ -1,6 +1,6 @@
 """What the kill tests start as processes: a producer, a relay, ordered consumers, a projection or a worker of a queue.
 
-python program.py relay|ordered|follower|counts|recounts|queue|producer <database url> <redis url> <env> <instance> [<acknowledged>]
+python program.py relay|ordered|follower|refusing|counts|recounts|queue|producer <database url> <redis url> <env> <instance> [<acknowledged>]
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from bizosaas_events.bus.base import Names, command_envelope
 from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.consumer import Apply, Enter, Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope, to_fields
-from bizosaas_events.errors import AlreadyHandledError
+from bizosaas_events.errors import AlreadyHandledError, DomainError
 from bizosaas_events.handling import execute
 from bizosaas_events.outages import STORAGE_ERRORS
 from bizosaas_events.projecting import Projector
@@ -40,6 +40,7 @@ _PROJECT = """
 insert into {table} as p (stream, n, bad) values ($1, 1, ($2 <> 1)::int)
 on conflict (stream) do update set n = p.n + 1, bad = p.bad + ($2 <> p.n + 1)::int
 """
+_REFUSED = "select from refused where (stream, version) in (select * from unnest($1::text[], $2::int[])) limit 1"
 ACCOUNTS = 10
 """Of one producer, which deposits in all of them at once."""
 MESSAGE_EVERY = 5
@@ -49,6 +50,14 @@ async def project(table: str, connection: Any, envelopes: Sequence[Envelope]) ->
     statement = _PROJECT.format(table=table)
     await connection.executemany(statement, [(e.subject, e.streamversion) for e in envelopes])
     await connection.execute("select pg_sleep(0.01)")  # so that a kill finds it at work
+
+
+async def refuse(connection: Any, envelopes: Sequence[Envelope]) -> None:
+    """Project, except for what stands in the table `refused`."""
+    await project("projection", connection, envelopes)
+    pairs = [e.subject for e in envelopes], [e.streamversion for e in envelopes]
+    if await connection.fetch(_REFUSED, *pairs):
+        raise DomainError("It is refused.")
 
 
 COUNT = "create table count (stream text primary key, n int not null, bad int not null)"
@@ -145,6 +154,11 @@ async def main(role: str, database_url: str, redis_url: str, env: str, instance:
                 work = OrderedConsumer(
                     name, [Feed("account", PARTITIONS, own)], functools.partial(project, name), pool=pool, redis=redis,
                     env=env, instance=instance, ttl=TTL, batch=20,
+                ).run  # fmt: skip
+            case "refusing":
+                work = OrderedConsumer(
+                    "projection", [Feed("account", PARTITIONS, store)], refuse, pool=pool, redis=redis, env=env,
+                    instance=instance, ttl=TTL, batch=20,
                 ).run  # fmt: skip
             case "counts" | "recounts":
                 definitions = [1] if role == "counts" else [1, 2]

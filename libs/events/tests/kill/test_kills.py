@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from bizosaas_events.bus.base import Names, command_envelope
+from bizosaas_events.dead_letters import DeadLetters, Filter
 from bizosaas_events.envelope import new_id, to_fields
 from bizosaas_events.outages import OUTAGES
 from bizosaas_events.store.base import Write
@@ -203,6 +204,64 @@ async def test_ordered_consumers_of_which_one_is_killed_again_and_again(
     await scene.everything_is_projected()
     assert scene.children.killed >= 2
     assert flushed
+
+
+async def test_dead_letters_that_are_parked_and_tried_again_while_consumers_are_killed(
+    scene: Scene, redis: Redis, private_redis: RedisServer
+) -> None:
+    random = dice()
+    refused = {(f"account-{n}", version) for n in range(0, STREAMS, 3) for version in (2 + n % 5, 20 + n % 7)}
+    async with asyncpg.create_pool(scene.url, min_size=1, max_size=4) as pool:
+        letters = DeadLetters(pool, redis)
+        await pool.execute("create table refused (stream text, version int)")
+        await pool.executemany("insert into refused values ($1, $2)", sorted(refused))
+
+        async def put_aside() -> dict[str, int]:
+            found = dict.fromkeys(("waiting", "retrying", "parked"), 0)
+            return found | {each.state: each.letters for each in await letters.counts()}
+
+        async def all_seen() -> bool:
+            return (await scene.projected())[0] + sum((await put_aside()).values()) == scene.appended
+
+        await scene.start("relay")
+        relay = scene.children.alive.pop()
+        for _ in range(2):
+            await scene.start("refusing")
+        writing = asyncio.create_task(scene.append(6, events=5, pause=0.004))
+        for flush in (False, True, False):
+            await asyncio.sleep(random.uniform(0.1, 0.5))
+            await scene.children.kill()
+            if flush:
+                await asyncio.to_thread(private_redis.flushall)
+            await scene.start("refusing")
+        await writing
+        await until(all_seen, 25, what="every event applied or put aside")
+        aside = await put_aside()
+        assert aside["waiting"] == len(range(0, STREAMS, 3))
+        assert aside["parked"] > aside["waiting"]
+
+        async def try_all_again() -> None:
+            _, confirmation = await letters.select(Filter(), 100)
+            for id in await letters.confirmed(Filter(), 100, confirmation):
+                await letters.retry(id)
+
+        await pool.execute("delete from refused where version < 10")
+        for _ in range(3):
+            await try_all_again()
+            await asyncio.sleep(random.uniform(0.05, 0.6))
+            assert sum((await put_aside()).values())  # it finds them at work
+            await scene.children.kill()
+            await scene.start("refusing")
+        await pool.execute("delete from refused")
+
+        async def nothing_is_left() -> bool:
+            await try_all_again()
+            return not sum((await put_aside()).values())
+
+        await until(nothing_is_left, 25, what="every dead letter handled after all")
+        scene.children.alive.append(relay)
+        await scene.everything_is_projected()
+        assert not sum((await put_aside()).values())
 
 
 async def test_a_rebuild_whose_processes_relays_and_redis_are_killed_and_flushed(
