@@ -31,7 +31,9 @@ def pids(platform: Platform, played: Story) -> Iterator[None]:
 
 
 def server(platform: Platform, name: str) -> ProcessServer:
-    return next(server for server in platform.machine.servers if server.name == name)
+    found = next(server for server in platform.machine.servers if server.name == name)
+    assert isinstance(found, ProcessServer)
+    return found
 
 
 def rename(story: Story, label: str) -> int:

@@ -16,12 +16,13 @@ from typing import IO, Any, ClassVar, Self
 import httpx
 from dotenv import dotenv_values
 
-from bizosaas_sandbox.servers.base import ServerError
+from bizosaas_sandbox.servers.base import Server, ServerError
 from bizosaas_sandbox.servers.binaries import Binary
 from bizosaas_sandbox.servers.children import answers, free_port
 from bizosaas_sandbox.servers.postgres import Postgres
 from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.redis import Redis
+from bizosaas_sandbox.servers.redis_cluster import RedisCluster
 from bizosaas_sandbox.servers.temporal import Temporal
 
 from .keys import AUDIT_SIGNING_KEY, SEALED_TO, load_or_make, variable
@@ -89,7 +90,8 @@ class Machine:
     port: int = 8000
     temporal_ui_port: int = 8233
     extra: Mapping[str, str] = field(default_factory=dict)
-    servers: list[ProcessServer] = field(default_factory=list)
+    redis: type[Redis] | type[RedisCluster] = Redis
+    servers: list[Server] = field(default_factory=list)
     services: dict[str, ServiceProcess] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
@@ -176,9 +178,10 @@ class Machine:
             (self.data / folder).chmod(0o700)
         self.keys = self._readable(self.data / "keys.env", load_or_make)
         postgres = Postgres(self.data / "postgres", say=self.say, settings={"max_connections": "200"})
-        redis = Redis(self.data / "redis", say=self.say)
+        redis = self.redis(self.data / "redis", say=self.say)
         temporal = Temporal(self.data / "temporal", say=self.say, ui_port=self.temporal_ui_port)
-        for server in (postgres, redis, temporal):
+        servers: tuple[Server, ...] = (postgres, redis, temporal)
+        for server in servers:
             self.servers.append(server)
             server.start()
         for service in SERVICES:
@@ -189,7 +192,9 @@ class Machine:
                 settings=self._settings(service, postgres, redis, temporal),
             )
 
-    def _settings(self, service: str, postgres: Postgres, redis: Redis, temporal: Temporal) -> dict[str, str]:
+    def _settings(
+        self, service: str, postgres: Postgres, redis: Redis | RedisCluster, temporal: Temporal
+    ) -> dict[str, str]:
         settings = {
             "BIZOS_REDIS_URL": redis.url,
             "BIZOS_DATABASE_URL": postgres.create_database(service.replace("-", "_"), password=self._password(service)),
@@ -285,7 +290,7 @@ def _ports(service: ServiceProcess) -> dict[str, str]:
     return {name: str(service.port)}
 
 
-def _public(server: ProcessServer) -> str:
+def _public(server: Server) -> str:
     """A server's address without the password in it."""
     scheme, _, rest = server.url.rpartition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest

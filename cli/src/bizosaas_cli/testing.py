@@ -1,5 +1,6 @@
 """The whole platform for tests of journeys."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from redis.asyncio import Redis
 
+from bizosaas_events.bus.connecting import connect
 from bizosaas_sandbox.servers.children import free_port
 from bizosaas_sandbox.servers.oidc import OidcProvider
+from bizosaas_sandbox.servers.redis import Redis
+from bizosaas_sandbox.servers.redis_cluster import RedisCluster
 from bizosaas_sandbox.servers.wordpress import WordPress, WordPressStandIn, start_wordpress
 
 from .demo import vendor_settings
 from .machine import SERVICES, Machine
 from .stage import World
 from .story import Story
+
+ON_A_CLUSTER = "BIZOS_TEST_REDIS_CLUSTER"
+"""With this at 1, the journeys run on a Redis Cluster; those that kill the one Redis have none to kill then."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,10 @@ def running_platform(folder: Path) -> Iterator[Platform]:
     with OidcProvider(folder / "vendor", access_token_ttl=2, redirect_uris=[callback]) as vendor:
         # Heads are signed often, since nobody wants to wait for them here.
         settings = vendor_settings(vendor) | {"BIZOS_HEADS_SECONDS": "2"}
-        machine = Machine(folder, lambda text: None, port=port, temporal_ui_port=free_port(), extra=settings)
+        redis = RedisCluster if os.environ.get(ON_A_CLUSTER) == "1" else Redis
+        machine = Machine(
+            folder, lambda text: None, port=port, temporal_ui_port=free_port(), extra=settings, redis=redis
+        )
         with machine, start_wordpress(folder) as blog:
             yield Platform(machine, blog, vendor)
 
@@ -67,7 +76,7 @@ async def everything_in_postgres(platform: Platform) -> dict[str, str]:
 
 async def everything_in_redis(platform: Platform) -> str:
     """Every value of every key, as text."""
-    redis: Any = Redis.from_url(platform.machine.servers[1].url)
+    redis: Any = connect(platform.machine.servers[1].url)
     parts: list[str] = []
     async for key in redis.scan_iter(count=1000):
         match await redis.type(key):

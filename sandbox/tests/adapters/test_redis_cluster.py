@@ -1,6 +1,8 @@
 """A Redis Cluster as six processes: it is one, and it outlives any of its masters."""
 
 import asyncio
+import socket
+from pathlib import Path
 
 from redis.asyncio import RedisCluster as Client
 
@@ -26,3 +28,13 @@ async def test_a_replica_takes_over_from_a_killed_master_and_the_dead_comes_back
         assert [await client.get(key) for key in keys] == [key.encode() for key in keys]
         await asyncio.to_thread(private_redis_cluster.start)
         assert not dead.is_master
+
+
+def test_ports_that_were_taken_meanwhile_are_chosen_anew(run_folder: Path) -> None:
+    cluster = RedisCluster(run_folder / "redis-cluster-without-ports")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", cluster.nodes[2].port))
+        taken.listen()
+        with cluster:
+            assert cluster.nodes[2].port != taken.getsockname()[1]
+            assert len(cluster.masters()) == MASTERS

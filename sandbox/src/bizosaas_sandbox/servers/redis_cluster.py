@@ -1,12 +1,13 @@
 """A Redis Cluster on one machine: three masters, each with a replica, as six processes."""
 
+import shutil
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bizosaas_sandbox.servers.base import Say, ServerError, silent
-from bizosaas_sandbox.servers.children import free_port
+from bizosaas_sandbox.servers.children import PORT_TAKEN, free_ports
 from bizosaas_sandbox.servers.redis import Redis
 
 MASTERS = 3
@@ -74,26 +75,31 @@ class RedisCluster:
 
     def __init__(self, data: Path, *, node_timeout_ms: int = 5000, say: Say = silent) -> None:
         self.data = data.absolute()
+        self._node_timeout_ms = node_timeout_ms
+        self._say = say
+        self._started = False
+        self.nodes = self._lay_out()
+
+    def _lay_out(self) -> list[ClusterNode]:
+        """Six nodes on ports that are free now, each knowing all of them."""
         count = 2 * MASTERS
-        ports = [(free_port(), free_port()) for _ in range(count)]
+        free = free_ports(2 * count)
         ids = [f"{n:040x}" for n in range(1, count + 1)]
         lines = []
-        for n, (id, (port, cluster_port)) in enumerate(zip(ids, ports, strict=True)):
-            where = f"{id} 127.0.0.1:{port}@{cluster_port}"
+        for n, id in enumerate(ids):
+            where = f"{id} 127.0.0.1:{free[2 * n]}@{free[2 * n + 1]}"
             if n < MASTERS:
                 slots = f"{n * SLOTS // MASTERS}-{(n + 1) * SLOTS // MASTERS - 1}"
                 lines.append(f"{where} master - 0 0 {n + 1} connected {slots}")
             else:
                 lines.append(f"{where} slave {ids[n - MASTERS]} 0 0 {n - MASTERS + 1} connected")
-        self.nodes = []
-        for n, (port, cluster_port) in enumerate(ports):
-            known = [line.replace(" master", " myself,master").replace(" slave", " myself,slave") if m == n else line
-                     for m, line in enumerate(lines)]  # fmt: skip
-            data = self.data / f"node-{n}"
-            node = ClusterNode(
-                data, port=port, cluster_port=cluster_port, known=known, timeout_ms=node_timeout_ms, say=say
+        return [
+            ClusterNode(
+                self.data / f"node-{n}", port=free[2 * n], cluster_port=free[2 * n + 1],
+                known=[*lines[:n], _myself(lines[n]), *lines[n + 1 :]], timeout_ms=self._node_timeout_ms, say=self._say,
             )
-            self.nodes.append(node)
+            for n in range(count)
+        ]  # fmt: skip
 
     @property
     def version(self) -> str:
@@ -125,13 +131,21 @@ class RedisCluster:
         return next(n for n in self.nodes if f"master_port:{master.port}\r" in (n.ask("INFO replication") or ""))
 
     def start(self) -> Self:
-        try:
-            for node in self.nodes:
-                node.start()
-            self.settle()
-        except BaseException:
-            self.stop()
-            raise
+        for attempt in range(3):
+            try:
+                for node in self.nodes:
+                    node.start()
+                self.settle()
+                break
+            except BaseException as error:
+                self.stop()
+                # Between choosing a free port and listening on it another program may have taken it.
+                taken = isinstance(error, ServerError) and any(p in error.log_tail.lower() for p in PORT_TAKEN)
+                if self._started or not taken or attempt == 2:
+                    raise
+                shutil.rmtree(self.data)
+                self.nodes = self._lay_out()
+        self._started = True
         return self
 
     def settle(self) -> None:
@@ -155,3 +169,7 @@ class RedisCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _myself(line: str) -> str:
+    return line.replace(" master ", " myself,master ").replace(" slave ", " myself,slave ")
