@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -199,6 +200,7 @@ def consumer_of(platform: Platform[S], name: str, consumer: Consumer, *, enter: 
     made = OrderedConsumer(
         name, feeds, consumer.apply, pool=platform.pool, redis=platform.redis, env=settings.env,
         instance=platform.instance, attempts=None if consumer.whole else ATTEMPTS, enter=enter,
+        version=version_of(store.category),
     )  # fmt: skip
     platform.measures.consumers.add(made)
     return made
@@ -218,7 +220,16 @@ def host_of(platform: Platform[S]) -> CommandHost:
         service=platform.store.category, codec=platform.store.codec, redis=platform.redis,
         redis_url=str(settings.redis_url), pool=platform.pool, env=settings.env, instance=platform.instance,
         workers=settings.workers, idle_ms=settings.command_idle_ms, handled=platform.store.handled,
+        version=version_of(platform.store.category),
     )  # fmt: skip
+
+
+def version_of(service: str) -> str:
+    """Of the installed service, which its dead letters tell; empty for one that is not installed, as in tests."""
+    for name in (f"bizosaas-{service}-svc", f"bizosaas-{service}"):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(name)
+    return ""
 
 
 async def _serve(name: str, platform: Platform[S], service: Service, health: Health, stop: asyncio.Event) -> None:

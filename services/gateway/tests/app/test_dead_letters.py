@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -49,6 +50,7 @@ async def test_a_poisoned_event_is_parked_mended_and_tried_again_and_the_tenant_
         while (await letters(root, 1))[0]["behind"] != 1:
             await asyncio.sleep(0.1)
     assert (letter["key"], letter["tenant"], letter["error"]) == ("member-bob-id", "acme-id", "UndecodableError")
+    assert letter["version"] == version("bizosaas-gateway")
     where = f"{PATH}/gateway/{letter['id']}"
     shown = (await root.get(where)).json()
     payload = json.loads(shown["letter"]["fields"]["data"])
