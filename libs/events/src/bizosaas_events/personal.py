@@ -10,7 +10,8 @@ holds, because it covers what is closed.
 
     closed(v1:<person>:<base64url of: id of the event, nonce, ciphertext and tag>)
 
-The id of the event is authenticated with the value. Needs `cryptography`: the
+The id of the event is authenticated with the value, and the value is filled
+up, so that its length says little about it. Needs `cryptography`: the
 extra `personal`.
 """
 
@@ -37,6 +38,7 @@ PERSON = re.compile(r"[\w.~@-]{1,200}", re.ASCII)
 CLOSED = re.compile(rf"closed\(v1:({PERSON.pattern}):([\w-]+=*)\)", re.ASCII)
 
 _KEY_BYTES = 32
+_FILLED_TO = 32
 _ID_BYTES, _NONCE_BYTES, _TAG_BYTES = 16, 12, 16
 
 
@@ -135,7 +137,9 @@ def close(value: str, person: str, event_id: str, key: bytes) -> str:
     if not isinstance(value, str):
         raise TypeError(f"personal values are text, not {type(value).__name__}")
     id = UUID(event_id).bytes
-    said = base64.urlsafe_b64encode(id + _encrypted(key, value.encode(), id)).decode()
+    clear = value.encode() + b"\x80"
+    clear += bytes(-len(clear) % _FILLED_TO)
+    said = base64.urlsafe_b64encode(id + _encrypted(key, clear, id)).decode()
     return f"closed(v1:{person}:{said})"
 
 
@@ -160,7 +164,7 @@ def opened(text: str, keys: Mapping[str, bytes | None], *, in_json: bool = False
             return ERASED
         try:
             raw = base64.urlsafe_b64decode(match[2])
-            clear = _decrypted(key, raw[_ID_BYTES:], raw[:_ID_BYTES]).decode()
+            clear = _decrypted(key, raw[_ID_BYTES:], raw[:_ID_BYTES]).rstrip(b"\0")[:-1].decode()
         except ValueError:
             return match[0]
         return json.dumps(clear)[1:-1] if in_json else clear

@@ -46,6 +46,13 @@ def test_a_value_is_not_in_what_it_was_closed_to(value: str) -> None:
     assert value.encode() not in base64.urlsafe_b64decode(raw[2])
 
 
+@pytest.mark.parametrize("value", ["", "\0", "\0" * 31, "a\0", "Ann", "ä" * 15])
+def test_how_long_a_value_is_cannot_be_seen_up_to_31_bytes(value: str) -> None:
+    token = close(value, "ann", EVENT, KEY)
+    assert len(token) == len(close("Bob", "bob", EVENT, KEY))
+    assert opened(token, {"ann": KEY}) == value
+
+
 def test_the_same_value_is_closed_to_another_one_each_time() -> None:
     assert close("Ann", "ann", EVENT, KEY) != close("Ann", "ann", EVENT, KEY)
 

@@ -96,6 +96,8 @@ class TenantCreated(Event, frozen=True, kw_only=True, tag="tenant.tenant.created
 
 
 class MemberAdded(Event, frozen=True, kw_only=True, tag="tenant.member.added.v1"):
+    """`name` and `email` are recorded closed, see `bizosaas_events.personal`."""
+
     says: ClassVar[str] = "{actor} added {name} <{email}> as {role}"
     personal: ClassVar[tuple[str, ...]] = ("name", "email")
     person: ClassVar[str] = "member_id"
