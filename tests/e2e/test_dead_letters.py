@@ -9,10 +9,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from typer.testing import CliRunner, Result
 
-from bizosaas_cli.main import app
-from bizosaas_cli.testing import Platform
+from bizosaas_cli.testing import Operator, Platform
 from bizosaas_events import Envelope, messages, new_id
 from bizosaas_events.envelope import now
 from bizosaas_events.store.postgres import PostgresEventStore
@@ -21,25 +19,8 @@ from bizosaas_ports.access import PLATFORM_TENANT, Role
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform")]
 
 
-class Operator:
-    """Somebody at the command line."""
-
-    def __init__(self, platform: Platform) -> None:
-        self.platform = platform
-
-    def run(self, *arguments: str) -> Result:
-        keys = self.platform.machine.keys
-        where = ["--url", self.platform.machine.url, "--email", keys["BIZOS_ADMIN_EMAIL"]]
-        return CliRunner().invoke(app, [*arguments, *where], env={"BIZOS_PASSWORD": keys["BIZOS_ADMIN_PASSWORD"]})
-
-    def done(self, *arguments: str) -> str:
-        told = self.run(*arguments)
-        assert told.exit_code == 0, told.output
-        return told.stdout
-
-    def rows(self, *arguments: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = json.loads(self.done(*arguments, "--format", "json"))
-        return rows
+class Letters(Operator):
+    """Somebody who looks after what could not be handled."""
 
     def letters(self, wanted: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """The gateway's dead letters, when they are as they should be."""
@@ -51,8 +32,8 @@ class Operator:
 
 
 @pytest.fixture
-def operator(platform: Platform) -> Operator:
-    return Operator(platform)
+def operator(platform: Platform) -> Letters:
+    return Letters(platform)
 
 
 def record(platform: Platform, *events: tuple[str, dict[str, Any]]) -> str:
@@ -84,7 +65,7 @@ def king(name: str) -> tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, An
 
 
 def test_a_poisoned_event_is_mended_from_the_command_line(
-    platform: Platform, operator: Operator, tmp_path: Path
+    platform: Platform, operator: Letters, tmp_path: Path
 ) -> None:
     stream = record(platform, *king("Bob"))
     (letter,) = operator.letters(lambda found: [each["behind"] for each in found] == [1])
@@ -112,7 +93,7 @@ def test_a_poisoned_event_is_mended_from_the_command_line(
     assert "BROKEN" not in operator.done("audit", "verify")
 
 
-def test_a_redrive_asks_first_and_what_nobody_misses_is_given_up(platform: Platform, operator: Operator) -> None:
+def test_a_redrive_asks_first_and_what_nobody_misses_is_given_up(platform: Platform, operator: Letters) -> None:
     streams = {record(platform, *king(name)) for name in ("Cat", "Dan")}
     letters = operator.letters(lambda found: {each["key"] for each in found} == streams)
     redrive = ("dlq", "redrive", "gateway", "--limit", "10", "--type", "tenant.member.added.v1")

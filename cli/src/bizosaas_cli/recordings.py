@@ -106,7 +106,7 @@ def _told() -> Iterator[None]:
         fail(str(error))
     except FileNotFoundError as error:
         fail(f"There is no file {error.filename}.")
-    except asyncpg.UndefinedTableError:
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError):
         fail("This database holds no event log.")
     except (asyncpg.PostgresError, OSError) as error:
         fail(f"The log cannot be read: {error}")

@@ -1,5 +1,6 @@
 """The whole platform for tests of journeys."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from typer.testing import CliRunner, Result
 
 from bizosaas_events.bus.connecting import connect
 from bizosaas_sandbox.servers.children import free_port
@@ -18,6 +20,7 @@ from bizosaas_sandbox.servers.wordpress import WordPress, WordPressStandIn, star
 
 from .demo import vendor_settings
 from .machine import SERVICES, Machine
+from .main import app
 from .stage import World
 from .story import Story
 
@@ -37,6 +40,27 @@ class Platform:
         """A story to play; each makes a tenant of its own."""
         kill = self.machine.services["connector-svc"].kill
         return Story(World(self.machine.url, self.machine.keys, self.blog, self.vendor, kill))
+
+
+class Operator:
+    """The first admin of a running platform, at the command line."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+
+    def run(self, *arguments: str) -> Result:
+        keys = self.platform.machine.keys
+        where = ["--url", self.platform.machine.url, "--email", keys["BIZOS_ADMIN_EMAIL"]]
+        return CliRunner().invoke(app, [*arguments, *where], env={"BIZOS_PASSWORD": keys["BIZOS_ADMIN_PASSWORD"]})
+
+    def done(self, *arguments: str) -> str:
+        told = self.run(*arguments)
+        assert told.exit_code == 0, told.output
+        return told.stdout
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(self.done(*arguments, "--format", "json"))
+        return rows
 
 
 @contextmanager

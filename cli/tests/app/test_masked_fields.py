@@ -16,7 +16,7 @@ from bizosaas_ports.capabilities import operations
 NOBODYS = frozenset({
     "agent_id", "arguments_digest", "category", "connector", "consumer", "cursor", "decided_by", "definition", "detail",
     "digest", "failure", "fields", "fingerprint", "goal", "idempotency_key", "letter_ids", "message_type", "model",
-    "operation", "operations", "output", "output_digest", "output_type", "purpose", "reason", "requested_by",
+    "operation", "operations", "output", "output_digest", "output_type", "projection", "purpose", "reason", "requested_by",
     "resource_type", "rule", "scopes", "subject", "tier", "tools",
 })  # fmt: skip
 """Words and digests of ours, and who acted, by id. Names and addresses that a `detail` or `reason` repeats are found

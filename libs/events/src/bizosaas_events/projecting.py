@@ -13,8 +13,9 @@ from .consumer import Apply, Enter, NotYetError, OrderedConsumer
 from .errors import DomainError
 from .leases import Key
 from .outages import STORAGE_ERRORS
+from .projection import Version
 from .stopping import stop
-from .versions import LIMIT, Projection, Version, Versions
+from .versions import LIMIT, Projection, Versions
 
 LOOK_SECONDS = 0.25
 """How often to look which version is read: so late at most does a process follow a swap that another one made."""

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import asyncpg
 import msgspec
@@ -22,9 +22,7 @@ from .bus.connecting import Client
 from .consumer import Apply, forget
 from .errors import DomainError, Kind, StreamNotFoundError
 from .lag import ends_of
-
-State = Literal["building", "live", "kept", "dropped"]
-"""Never read yet; the one that is read; read once, and kept up to date to go back to; gone."""
+from .projection import Compared, Comparison, Difference, Place, Progress, State, Version
 
 LIMIT = 1000
 """Events that a version may be behind the live one, all partitions together, for a swap to wait until it arrives."""
@@ -60,7 +58,8 @@ class Projection(NamedTuple):
     anew. `ddl` names its tables without a schema and so does `apply`, which
     takes what a consumer's does. What `apply` writes outside of these tables
     it must write once an event, by the event's id: every version comes by.
-    `unlock` is SQL that lets a transaction see all rows, for the comparison.
+    For comparisons, `unlock` is SQL that lets a transaction see all rows, and
+    differences are counted by the value of the columns `by`.
     """
 
     name: str
@@ -68,77 +67,7 @@ class Projection(NamedTuple):
     ddl: str
     apply: Apply
     unlock: str = ""
-
-
-class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One version: made by which definition of the code, and in which state since when."""
-
-    name: str
-    number: int
-    definition: int
-    state: State
-    created_at: datetime
-    changed_at: datetime
-
-    @property
-    def consumer(self) -> str:
-        return f"{self.name}@{self.number}"
-
-    @property
-    def schema(self) -> str:
-        return schema_of(self.name, self.number)
-
-
-class Place(NamedTuple):
-    """How far a version has come in one partition, and where that ends."""
-
-    category: str
-    partition: int
-    position: int
-    end: int
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """A version on its way. `rate`: events a second since it was created; `seconds_left` at that rate."""
-
-    version: Version
-    instances: list[str]
-    """The processes that consume it; none: nobody has its code any more."""
-    places: list[Place]
-    events_done: int
-    events_behind: int
-    rate: float
-    seconds_left: float | None
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that is not the same in both: the columns that differ, or None where there is no such row."""
-
-    table: str
-    key: dict[str, Any]
-    old: dict[str, Any] | None
-    new: dict[str, Any] | None
-
-
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """One table: its rows in either version, and how many differ, by the value of the columns that were asked for."""
-
-    table: str
-    old_rows: int
-    new_rows: int
-    differing: int
-    differing_by: dict[str, int]
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two versions at the very same positions."""
-
-    old: int
-    new: int
-    events: int
-    """How many both have applied."""
-    tables: list[Compared]
-    differences: list[Difference]
+    by: Sequence[str] = ()
 
 
 class VersionNotFoundError(StreamNotFoundError):
@@ -257,10 +186,12 @@ class Versions:
             return await self._set(connection, new, "live")
 
     async def drop(self, number: int) -> Version:
-        """Remove a version that nobody reads, with its tables and checkpoints. Raises VersionNotFoundError, InUseError."""
+        """Remove a version that nobody reads, with its tables and checkpoints; a repeat is harmless. Raises VersionNotFoundError, InUseError."""
         async with self._pool.acquire() as connection, connection.transaction():
             versions = await self._locked(connection)
-            version, live = self._find(versions, number), _live(versions)
+            version, live = self._find(versions, number, dropped=True), _live(versions)
+            if version.state == "dropped":
+                return version
             if version is live:
                 raise InUseError(version, "is the one that is read", "Swap to another version first.")
             now = await connection.fetchval("select now()")
@@ -310,7 +241,7 @@ class Versions:
             try:
                 if unlock:
                     await looking.execute(unlock)
-                return await _compare(looking, *pair, events, list(by), first)
+                return await _compare(looking, *pair, events, by, first)
             finally:
                 await snapshot.rollback()
 
@@ -387,7 +318,7 @@ class Versions:
             version.consumer,
         )
         places = [
-            Place(category, part, position, max(position, ends[category][part]))
+            Place(category=category, partition=part, position=position, end=max(position, ends[category][part]))
             for category, part, position in rows
             if category in ends and part < len(ends[category])
         ]
@@ -398,19 +329,11 @@ class Versions:
             events_behind=behind, rate=round(rate, 1), seconds_left=round(behind / rate, 1) if rate else None,
         )  # fmt: skip
 
-    def _find(self, versions: Sequence[Version], number: int) -> Version:
+    def _find(self, versions: Sequence[Version], number: int, *, dropped: bool = False) -> Version:
         for version in versions:
-            if version.number == number and version.state != "dropped":
+            if version.number == number and (dropped or version.state != "dropped"):
                 return version
         raise VersionNotFoundError(self.name, number)
-
-
-def schema_of(name: str, number: int) -> str:
-    """The schema of a version. Raises ValueError for a name that is no identifier."""
-    schema = f"{name.replace('-', '_')}_{number}"
-    if not schema.isidentifier() or not schema.isascii() or schema != schema.lower():
-        raise ValueError(f"{name!r} cannot be a projection's name: use small letters, digits and hyphens")
-    return schema
 
 
 def _live(versions: Sequence[Version]) -> Version:
@@ -483,9 +406,19 @@ class _Query(NamedTuple):
 def _difference(query: _Query, old: dict[str, Any] | None, new: dict[str, Any] | None) -> Difference:
     key = {column: (old or new or {})[column] for column in query.key}
     if old is not None and new is not None:
-        differing = [column for column in query.columns if old[column] != new[column]]
-        old, new = ({column: row[column] for column in differing} for row in (old, new))
+        old, new = _apart(*({column: row[column] for column in query.columns} for row in (old, new)))
     return Difference(table=query.table, key=key, old=old, new=new)
+
+
+def _apart(old: Any, new: Any) -> tuple[Any, Any]:
+    """Two values without what is the same in both."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return old, new
+    differing = {name: _apart(old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
+    return (
+        {name: pair[0] for name, pair in differing.items() if name in old},
+        {name: pair[1] for name, pair in differing.items() if name in new},
+    )
 
 
 def _quoted(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands of operators, which every service with a log accepts: its dead letters looked at, mended, given up.
+"""The commands of operators about dead letters, which every service with a log accepts: looked at, mended, given up.
 
 What was done is recorded before it is done: whatever happens to the process
 between the two, the command is delivered again, and done then.

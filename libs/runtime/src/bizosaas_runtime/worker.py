@@ -24,12 +24,14 @@ from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.consumer import ATTEMPTS, Apply, Enter, Feed, OrderedConsumer
 from bizosaas_events.dead_letters import DeadLetters
+from bizosaas_events.projecting import Projector
 from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop as stop_all
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.store.postgres import PostgresEventStore, open_pool
+from bizosaas_events.versions import Projection, Versions
 
-from . import logging, operations, telemetry
+from . import logging, operations, rebuilding, telemetry
 from .commands import CommandHost
 from .health import Check, Health, HealthServer, require_free
 from .measures import Measures
@@ -67,10 +69,11 @@ class Consumer(NamedTuple):
 
 @dataclass(frozen=True)
 class Service:
-    """What a bootstrap returns: the parts to run. `consumers` by name."""
+    """What a bootstrap returns: the parts to run. `consumers` by name; `projectors` as `open_projection` makes them."""
 
     commands: Mapping[type[Command], Handler]
     consumers: Mapping[str, Consumer] = field(default_factory=dict)
+    projectors: Sequence[Projector] = ()
     tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     """Further work that goes on until cancelled, such as a Temporal worker."""
     checks: Mapping[str, Check] = field(default_factory=dict)
@@ -213,6 +216,25 @@ def relay_of(platform: Platform[S]) -> Relay:
     return relay
 
 
+async def open_projection(
+    platform: Platform[S], logs: Sequence[str], definitions: Sequence[Projection],
+    committed: Callable[[], None] = lambda: None,
+) -> Projector:  # fmt: skip
+    """A projection in versions; `committed` is called after each commit of any of them."""
+
+    def make(name: str, apply: Apply, *, enter: Enter) -> OrderedConsumer:
+        consumer = consumer_of(platform, name, Consumer(logs, apply), enter=enter)
+        consumer.committed = committed
+        return consumer
+
+    partitions = dict.fromkeys(logs, platform.settings.partitions)
+    pool, redis, env = platform.pool, platform.redis, platform.settings.env
+    versions = Versions(definitions[0].name, partitions, pool=pool, redis=redis, env=env)
+    projector = Projector(definitions, versions, make, pool)
+    await projector.open()
+    return projector
+
+
 def host_of(platform: Platform[S]) -> CommandHost:
     """The host of the commands for the service whose log the platform has."""
     settings = platform.settings
@@ -237,16 +259,21 @@ async def _serve(name: str, platform: Platform[S], service: Service, health: Hea
     consumers = [consumer_of(platform, name, consumer) for name, consumer in service.consumers.items()]
     host = host_of(platform)
     letters = DeadLetters(platform.pool, platform.redis)
-    await host.start({**service.commands, **operations.handlers(letters, platform.store)})
+    projectors = {projector.versions.name: projector for projector in service.projectors}
+    operating = operations.handlers(letters, platform.store) | rebuilding.handlers(projectors, platform.store)
+    await host.start({**service.commands, **operating})
     health.checks |= {
         "commands": host.problem,
         "relay": lambda: _outage(relay),
         "redis": lambda: _reach(platform.redis.ping, RedisError),
         "postgres": lambda: _reach(lambda: platform.pool.fetchval("select 1"), asyncpg.PostgresError),
         **{f"consumer {c.name}": functools.partial(_stuck, c) for c in consumers},
+        **{f"projection {name}": projector.problem for name, projector in projectors.items()},
         **service.checks,
     }
-    works: list[Callable[[], Coroutine[Any, Any, None]]] = [host.run, relay.run, *(c.run for c in consumers)]
+    works: list[Callable[[], Coroutine[Any, Any, None]]] = [
+        host.run, relay.run, *(c.run for c in consumers), *(p.run for p in service.projectors)
+    ]  # fmt: skip
     tasks = [asyncio.create_task(work()) for work in (*works, *service.tasks)]
     del health.checks["start"]
     _log.info("ready", commands=len(service.commands), consumers=[c.name for c in consumers])

@@ -107,16 +107,22 @@ async def recorded(*events: Event) -> list[Envelope]:
     return await store.append([Write("connection-wp", 0, events)], a_context("acme"))
 
 
+async def project(pool: "asyncpg.Pool[Any]", *envelopes: Envelope) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("set local search_path = agent_connections_1")
+        await project_connections(connection, envelopes)
+
+
 async def test_connections_are_known_with_what_they_offer_until_they_are_closed(pool: "asyncpg.Pool[Any]") -> None:
-    connections = PostgresConnections(pool)
+    connections = PostgresConnections(pool, lambda: "agent_connections_1")
     *before, closed = await recorded(REQUESTED, ESTABLISHED, ConnectionClosed(connection_id="wp"))
     stranger = msgspec.structs.replace(before[0], type="connector.connection.invented.v9")
 
-    await project_connections(pool, [*before, stranger])
+    await project(pool, *before, stranger)
 
     (found,) = await connections.of("acme")
     assert (found.id, found.status, found.operations) == ("wp", "connected", ["cms.list_content"])
     assert await connections.of("other") == []
 
-    await project_connections(pool, [closed])
+    await project(pool, closed)
     assert await connections.of("acme") == []

@@ -145,7 +145,7 @@ async def known(database_url: str, tenant: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         for _ in range(200):
-            if await connection.fetchval("select 1 from connection where tenant = $1", tenant):
+            if await connection.fetchval("select 1 from agent_connections_1.connection where tenant = $1", tenant):
                 return
             await asyncio.sleep(0.05)
         raise AssertionError("the connection did not become known")

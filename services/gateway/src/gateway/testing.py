@@ -380,6 +380,10 @@ async def _catalogue(services: Services, command: connector.ListConnectors, cont
     return Answer(None, connector.ConnectorCatalogue(connectors=[]))
 
 
+async def _no_projections(services: Services, command: operations.ListProjections, context: Context) -> Answer:
+    return Answer(None, operations.ProjectionPage(items=[]))
+
+
 async def _no_letters(services: Services, command: operations.ListDeadLetters, context: Context) -> Answer:
     return Answer(None, operations.DeadLetterPage(items=[]))
 
@@ -410,6 +414,7 @@ _HANDLERS: dict[type[Command], Callable[[Services, Any, Context], Awaitable[Answ
     audit.ReadHashes: _hashes,
     audit.ExportHistory: _export,
     operations.ListDeadLetters: _no_letters,
+    operations.ListProjections: _no_projections,
 }
 
 

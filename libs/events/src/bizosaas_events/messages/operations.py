@@ -1,10 +1,14 @@
-"""What operators do to a service, whichever it is: to its dead letters. Each keeps in its own log what was done to it."""
+"""What operators do to a service, whichever it is: to its dead letters, to the versions of its projections.
+
+Each service keeps in its own log what was done to it.
+"""
 
 from datetime import datetime
 from typing import Any, ClassVar
 
 from ..dead_letters import DeadLetter, Filter
 from ..envelope import Command, Event, Result
+from ..projection import Comparison, Progress, Version
 
 
 class OperatorCommand(Command, frozen=True, kw_only=True):
@@ -125,3 +129,76 @@ class DeadLettersRedriven(Event, frozen=True, kw_only=True, tag="operations.dead
     subject: str
     failure: str
     before: datetime | None = None
+
+
+class ListProjections(OperatorCommand, frozen=True, kw_only=True, tag="operations.list-projections.v1"):
+    """The versions of the service's projections, and how far each has come; answers ProjectionPage."""
+
+
+class ProjectionPage(Result, frozen=True, kw_only=True, tag="operations.projection-page.v1"):
+    items: list[Progress]
+
+
+class ProjectionCommand(OperatorCommand, frozen=True, kw_only=True):
+    projection: str
+    """Its name, such as `gateway`."""
+
+
+class BuildProjection(ProjectionCommand, frozen=True, kw_only=True, tag="operations.build-projection.v1"):
+    """Begin to build another version from position 0, by the newest definition; answers ProjectionVersion."""
+
+
+class SwapProjection(ProjectionCommand, frozen=True, kw_only=True, tag="operations.swap-projection.v1"):
+    """Let this version be read, as soon as it has what the live one has; answers ProjectionVersion."""
+
+    version: int
+    limit: int = 1000
+    """Refuse where it is so many events behind."""
+    force: bool = False
+    """Do not wait for it: readers may find less than before."""
+
+
+class DropProjection(ProjectionCommand, frozen=True, kw_only=True, tag="operations.drop-projection.v1"):
+    """Remove a version that is not read; answers ProjectionVersion."""
+
+    version: int
+
+
+class ProjectionVersion(Result, frozen=True, kw_only=True, tag="operations.projection-version.v1"):
+    version: Version
+
+
+class CompareProjections(ProjectionCommand, frozen=True, kw_only=True, tag="operations.compare-projections.v1"):
+    """Which rows differ between two versions at the same positions; answers ProjectionsCompared."""
+
+    old: int
+    new: int
+    first: int = 20
+    """So many of the differences are shown."""
+
+
+class ProjectionsCompared(Result, frozen=True, kw_only=True, tag="operations.projections-compared.v1"):
+    comparison: Comparison
+
+
+class ProjectionBuildStarted(Event, frozen=True, kw_only=True, tag="operations.projection.build-started.v1"):
+    says: ClassVar[str] = "{actor} began to build version {version} of the projection {projection}"
+
+    projection: str
+    version: int
+    definition_number: int
+
+
+class ProjectionSwapped(Event, frozen=True, kw_only=True, tag="operations.projection.swapped.v1"):
+    says: ClassVar[str] = "{actor} let version {version} of the projection {projection} be read"
+
+    projection: str
+    version: int
+    forced: bool
+
+
+class ProjectionDropped(Event, frozen=True, kw_only=True, tag="operations.projection.dropped.v1"):
+    says: ClassVar[str] = "{actor} dropped version {version} of the projection {projection}"
+
+    projection: str
+    version: int

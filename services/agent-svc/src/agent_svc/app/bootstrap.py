@@ -10,13 +10,14 @@ from bizosaas_events import new_id
 from bizosaas_events.bus import bind
 from bizosaas_events.envelope import now
 from bizosaas_events.messages import connector
+from bizosaas_events.versions import Projection
 from bizosaas_ports.model import ModelPort
 from bizosaas_runtime.discovery import discover
-from bizosaas_runtime.worker import Consumer, Platform, Service
+from bizosaas_runtime.worker import Platform, Service, open_projection
 
 from ..adapters import models
 from ..adapters.catalogue import read_catalogue
-from ..adapters.connections import PostgresConnections
+from ..adapters.connections import TABLES, PostgresConnections
 from ..adapters.crew import crew_agents
 from ..adapters.engine import TapedEngine
 from ..adapters.ledger import PostgresLedger
@@ -44,12 +45,17 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
         crew = asyncio.create_task(opened.enter_async_context(crew_agents(settings.crew_threads)))
         published = await publish_catalogue(catalogue.values(), store=platform.store, now=now, new_id=new_id)
         _log.info("catalogue published", agents=len(catalogue), new_versions=published)
-        gate = ToolGate(platform.store, platform.bus, PostgresConnections(platform.pool))
+        # A change of the table or of the fold is a higher definition, beside the one that is live.
+        definitions = [Projection("agent-connections", 1, TABLES, project_connections)]
+        connections = await open_projection(platform, [connector.SERVICE], definitions)
+        gate = ToolGate(
+            platform.store, platform.bus, PostgresConnections(platform.pool, lambda: connections.reading.schema)
+        )
         engine = TapedEngine(await crew, model, gate, ledger)
         commands = bind(*HANDLERS, store=platform.store, catalogue=catalogue, engine=engine, ledger=ledger, now=now)
         yield Service(
             commands,
-            consumers={"agent-connections": Consumer([connector.SERVICE], project_connections)},
+            projectors=[connections],
             tasks=[lambda: _scrub(ledger, settings.abandoned_hours)],
         )
 

@@ -1,7 +1,7 @@
 """Puts the gateway together; the only file that knows every concrete class."""
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -10,12 +10,10 @@ from litestar import Litestar
 from redis.exceptions import RedisError
 
 from bizosaas_events import messages
-from bizosaas_events.consumer import Apply, Enter, OrderedConsumer
-from bizosaas_events.projecting import Projector
-from bizosaas_events.versions import Projection, Versions
+from bizosaas_events.versions import Projection
 from bizosaas_ports.sealing import parse_public
 from bizosaas_runtime.health import Check
-from bizosaas_runtime.worker import Consumer, Platform, consumer_of
+from bizosaas_runtime.worker import Platform, open_projection
 
 from ..adapters.idempotency import Idempotency
 from ..adapters.persons import Persons
@@ -53,7 +51,9 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
         gateway.wakeups.wake("", *views.touched)
         views.touched.clear()
 
-    read_model = await _open(platform, views.apply, committed)
+    # A change of the tables or of the fold is a higher definition, beside the one that is live.
+    definitions = [Projection(READ_MODEL, 1, TABLES, views.apply, UNLOCK, by=("kind", "tenant"))]
+    read_model = await open_projection(platform, messages.categories(), definitions, committed)
     gateway = Gateway(
         settings=settings,
         keys=Keys(
@@ -73,24 +73,6 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
     )  # fmt: skip
 
     yield gateway
-
-
-async def _open(platform: Platform[Settings], apply: Apply, committed: Callable[[], None]) -> Projector:
-    """The read model in its versions. A change of what it holds is a higher `definition`, beside the old one."""
-    logs = messages.categories()
-
-    def make(name: str, apply: Apply, *, enter: Enter) -> OrderedConsumer:
-        consumer = consumer_of(platform, name, Consumer(logs, apply), enter=enter)
-        consumer.committed = committed
-        return consumer
-
-    versions = Versions(
-        READ_MODEL, dict.fromkeys(logs, platform.settings.partitions), pool=platform.pool, redis=platform.redis,
-        env=platform.settings.env,
-    )  # fmt: skip
-    projector = Projector([Projection(READ_MODEL, 1, TABLES, apply, UNLOCK)], versions, make, platform.pool)
-    await projector.open()
-    return projector
 
 
 def application() -> Litestar:

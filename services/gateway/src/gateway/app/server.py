@@ -12,14 +12,14 @@ from redis.exceptions import RedisError
 
 from bizosaas_events.dead_letters import DeadLetters
 from bizosaas_events.stopping import stop as stop_tasks
-from bizosaas_runtime import logging, operations, telemetry
+from bizosaas_runtime import logging, operations, rebuilding, telemetry
 from bizosaas_runtime.health import Health, require_free
 from bizosaas_runtime.settings import load
 from bizosaas_runtime.worker import host_of, open_platform, relay_of
 
 from ..adapters import migrations
 from .access_log import AccessLog
-from .bootstrap import application, bootstrap, checks
+from .bootstrap import READ_MODEL, application, bootstrap, checks
 from .edge import Edge
 from .settings import Settings
 
@@ -79,7 +79,10 @@ async def _work(settings: Settings, edge: Edge, health: Health, stop: asyncio.Ev
         async with bootstrap(platform) as gateway:
             # What operators do to the gateway stands in a log of its own, as it does for every service.
             relay, host = relay_of(platform), host_of(platform)
-            await host.start(operations.handlers(DeadLetters(platform.pool, platform.redis), platform.store))
+            letters, projectors = DeadLetters(platform.pool, platform.redis), {READ_MODEL: gateway.read_model}
+            await host.start(
+                operations.handlers(letters, platform.store) | rebuilding.handlers(projectors, platform.store)
+            )
             edge.app, edge.gateway = application(), gateway
             tasks = [asyncio.create_task(work()) for work in (gateway.read_model.run, relay.run, host.run)]
             health.checks |= checks(platform, gateway) | {"commands": host.problem}
