@@ -49,7 +49,7 @@ MESSAGE_EVERY = 5
 async def project(table: str, connection: Any, envelopes: Sequence[Envelope]) -> None:
     statement = _PROJECT.format(table=table)
     await connection.executemany(statement, [(e.subject, e.streamversion) for e in envelopes])
-    await connection.execute("select pg_sleep(0.01)")  # so that a kill finds it at work
+    await connection.execute("select pg_sleep(0.04)")  # so that a kill finds it at work
 
 
 async def refuse(connection: Any, envelopes: Sequence[Envelope]) -> None:
