@@ -48,5 +48,10 @@ async def test_a_projection_is_rebuilt_from_the_command_line(operator: Operator)
         operator.done("projections", "swap", name, "1", "--yes")
         assert [version(operator, name, n)["state"] for n in (1, number)] == ["live", "kept"]
 
+        async def dropped(name: str = name, number: int = number) -> bool:
+            return operator.run("projections", "drop", name, str(number), "--yes").exit_code == 0
+
+        await until(dropped, 30, what="it was not read for long enough, and is dropped")
+
     unknown = operator.run("projections", "build", "planets")
     assert "there is agent-connections, gateway" in unknown.stderr
