@@ -2,7 +2,8 @@
 
 (a) a work queue: the direct consumer, without and with its inbox; the same entries through FastStream as CommandHost
     configures it; and XREADGROUP with XACK and nothing else
-(b) an ordered projection: 200 events in a transaction, and one
+(b) an ordered projection: 200 events in a transaction, and one; one partition after another, as the ratio is about
+    batches, and beside it the four at once that a consumer does
 (c) the relay: draining a log into an empty Redis
 (d) milliseconds from the return of `append` to the consumer's transaction, at 300 events a second
 
@@ -155,7 +156,7 @@ class Bench:
         assert relay.sent == self.messages
         return rate
 
-    async def projection(self, env: str, batch: int, count: int) -> float:
+    async def projection(self, env: str, batch: int, count: int, at_once: int = 1) -> float:
         watch = Stopwatch(count)
 
         async def apply(connection: Any, envelopes: Sequence[Envelope]) -> None:
@@ -164,16 +165,10 @@ class Bench:
 
         feeds = [Feed("account", PARTITIONS, self.store)]
         consumer = OrderedConsumer(
-            secrets.token_hex(4), feeds, apply, pool=self.pool, redis=self.redis, env=env, instance="bench", batch=batch
-        )
-        applied = 0
-
-        def committed() -> None:
-            nonlocal applied
-            watch.count(consumer.applied - applied)
-            applied = consumer.applied
-
-        consumer.committed = committed
+            secrets.token_hex(4), feeds, apply, pool=self.pool, redis=self.redis, env=env, instance="bench", batch=batch,
+            at_once=at_once,
+        )  # fmt: skip
+        consumer.committed = lambda events: watch.count(len(events))
         return await watch.rate(consumer.run)
 
     async def latency(self, seconds: float) -> list[float]:
@@ -236,6 +231,7 @@ async def main(rounds: int, messages: int) -> None:
                 "queue: FastStream": partial(bench.faststream, 10),
                 "projection: 200 a transaction": partial(bench.projection, "bench", 200, messages),
                 "projection: 1 a transaction": partial(bench.projection, "bench", 1, messages // 20),
+                "projection: 1 a transaction, 4 at once": partial(bench.projection, "bench", 1, messages // 20, 4),
                 "relay": bench.relay,
             }
             measured = await interleave(variants, rounds)

@@ -122,8 +122,8 @@ class OrderedConsumer:
 
     def __init__(
         self, name: str, feeds: Iterable[Feed], apply: Apply, *, pool: "asyncpg.Pool[Any]", redis: Client,
-        env: str, instance: str, ttl: float = TTL_SECONDS, batch: int = BATCH, attempts: int | None = ATTEMPTS,
-        version: str = "", enter: Enter | None = None,
+        env: str, instance: str, ttl: float = TTL_SECONDS, batch: int = BATCH, at_once: int = AT_ONCE,
+        attempts: int | None = ATTEMPTS, version: str = "", enter: Enter | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.feeds = {feed.category: feed for feed in feeds}
@@ -131,8 +131,8 @@ class OrderedConsumer:
         self.applied = 0
         self.retried = 0
         """How often something was tried again."""
-        self.committed: Callable[[], None] = lambda: None
-        """Called after each commit, such as to wake whoever waits for what was written."""
+        self.committed: Callable[[Sequence[Envelope]], None] = lambda events: None
+        """Called after each commit with what was applied, such as to wake whoever waits for it."""
         self._apply = apply
         self._pool = pool
         self._redis = redis
@@ -143,7 +143,8 @@ class OrderedConsumer:
         self._version = version
         self._enter = enter
         self._look_at = 0.0
-        self._room = asyncio.Semaphore(AT_ONCE)
+        # What is applied may need a second connection: with all of them in transactions, it would wait for ever.
+        self._room = asyncio.Semaphore(max(1, min(at_once, pool.get_max_size() // 2)))
         self._held: dict[Key, Held] = {}
         self._reported: dict[Key, int] = {}
 
@@ -387,7 +388,7 @@ class OrderedConsumer:
                 await self._call(connection, free)
         self._moved(key, held, last)
         self.applied += len(free)
-        self.committed()
+        self.committed(free)
 
     async def _begin(self, connection: Any, key: Key, held: Held, to: int) -> None:
         await self._leases.advance(connection, key, held.lease, to)
@@ -444,13 +445,14 @@ class OrderedConsumer:
 
     async def _apply_letters(self, key: Key, held: Held, letters: Sequence[Ready]) -> None:
         self.retried += 1
+        events = [letter.envelope for letter in letters]
         async with self._pool.acquire() as connection, connection.transaction():
             # It stays where it is: what counts is that the fence is still ours, until we commit.
             await self._begin(connection, key, held, held.position)
             await dead_letters.take(connection, letters)
-            await self._call(connection, [letter.envelope for letter in letters])
-        self.applied += len(letters)
-        self.committed()
+            await self._call(connection, events)
+        self.applied += len(events)
+        self.committed(events)
 
     async def _fail_again(self, key: Key, held: Held, letter: Ready, error: Exception) -> None:
         failure = failure_of(error)

@@ -114,6 +114,27 @@ async def test_every_event_is_applied_once_and_in_order(deployment: Deployment) 
     assert (seen.count, seen.violations) == (2400, 0)
 
 
+@one_redis
+async def test_a_slow_partition_holds_up_no_other_and_is_told_when_it_is_committed(deployment: Deployment) -> None:
+    await deployment.fill(4, streams=4)
+    slow, go_on = "account-0", asyncio.Event()
+    told: list[str] = []
+
+    async def apply(connection: object, envelopes: Sequence[Envelope]) -> None:
+        if envelopes[0].subject == slow:
+            await go_on.wait()
+
+    relay = deployment.relay()
+    await until(lambda: relay.sent == 4)
+    consumer = deployment.consumer(apply)
+    consumer.committed = lambda events: told.extend(event.subject for event in events)
+    deployment.start(consumer.run)
+    await until(lambda: len(told) == 3)
+    assert sorted(told) == ["account-1", "account-2", "account-3"]
+    go_on.set()
+    await until(lambda: told[3:] == [slow])
+
+
 async def test_a_consumer_that_starts_late_gets_what_the_relay_had_trimmed(deployment: Deployment) -> None:
     early, late, foreign = Seen(), Seen(), Seen()
     await deployment.fill(2000)

@@ -18,7 +18,7 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
-from bizosaas_events import Command, messages
+from bizosaas_events import Command, Envelope, messages
 from bizosaas_events.bus import Handler
 from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.redis import RedisCommandBus
@@ -218,9 +218,9 @@ def relay_of(platform: Platform[S]) -> Relay:
 
 async def open_projection(
     platform: Platform[S], logs: Sequence[str], definitions: Sequence[Projection],
-    committed: Callable[[], None] = lambda: None,
+    committed: Callable[[Sequence[Envelope]], None] = lambda events: None,
 ) -> Projector:  # fmt: skip
-    """A projection in versions; `committed` is called after each commit of any of them."""
+    """A projection in versions; `committed` is called after each commit of any of them, with what was applied."""
 
     def make(name: str, apply: Apply, *, enter: Enter) -> OrderedConsumer:
         consumer = consumer_of(platform, name, Consumer(logs, apply), enter=enter)

@@ -1,7 +1,7 @@
 """Puts the gateway together; the only file that knows every concrete class."""
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -9,7 +9,7 @@ import asyncpg
 from litestar import Litestar
 from redis.exceptions import RedisError
 
-from bizosaas_events import messages
+from bizosaas_events import Envelope, messages
 from bizosaas_events.versions import Projection
 from bizosaas_ports.sealing import parse_public
 from bizosaas_runtime.health import Check
@@ -47,9 +47,8 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
 
     views = ReadModel(messages.codec(), messages.views(), erased=erased)
 
-    def committed() -> None:
-        gateway.wakeups.wake("", *views.touched)
-        views.touched.clear()
+    def committed(events: Sequence[Envelope]) -> None:
+        gateway.wakeups.wake("", *{event.tenantid for event in events})
 
     # A change of the tables or of the fold is a higher definition, beside the one that is live.
     definitions = [Projection(READ_MODEL, 1, TABLES, views.apply, UNLOCK, by=("kind", "tenant"))]

@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 
 class ReadModel:
-    """Applies events. `touched` collects the tenants whose feed has grown, until somebody takes them.
+    """Applies events.
 
     The views are in the tables of the version that is written. The feed is one for all versions, and what it tells
     it tells once: its numbers are what clients resume by, and its words are as they were said then.
@@ -70,7 +70,6 @@ class ReadModel:
         self, codec: Codec, views: dict[str, View], *, erased: Callable[[set[str]], Awaitable[None]] | None = None
     ) -> None:
         self._erased = erased
-        self.touched: set[str] = set()
         self._codec = codec
         self._views = views
         self._decoders = {kind: msgspec.json.Decoder(view.state).decode for kind, view in views.items()}
@@ -142,7 +141,6 @@ class ReadModel:
             first = last - len(told[tenant]) + 1
             rows += [(tenant, number, *row) for number, row in enumerate(told[tenant], first)]
         await connection.execute(_FEED, *map(list, zip(*rows, strict=True)))
-        self.touched |= told.keys()
 
 
 def key_of(envelope: Envelope) -> tuple[str, str]:
