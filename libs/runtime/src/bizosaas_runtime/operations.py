@@ -115,7 +115,7 @@ async def retry_dead_letter(
         if command.payload is not None:
             edited = _checked(store, letter, command.payload)
             event = DeadLetterEdited(**_about(letter), fields=_changed(letter, command.payload))
-        recorded = await _record(store, *_place(letter), event, envelope)
+        recorded = await record(store, *_place(letter), event, envelope)
     elif command.payload is not None:
         known = cast(DeadLetterEdited, store.codec.decode(recorded))
         edited = _payload(known.message_type, command.payload)
@@ -133,7 +133,7 @@ async def discard_dead_letter(
     if recorded is None:
         letter = await letters.find(command.id)
         event = DeadLetterDiscarded(**_about(letter), reason=command.reason.strip())
-        recorded = await _record(store, *_place(letter), event, envelope)
+        recorded = await record(store, *_place(letter), event, envelope)
     await letters.discard(command.id)
     return Answer(recorded)
 
@@ -158,7 +158,7 @@ async def redrive_dead_letters(
             letters=len(ids), letter_ids=ids, consumer=which.consumer, message_type=which.type, tenant_id=which.tenant,
             subject=which.key, failure=which.failure, before=which.before,
         )  # fmt: skip
-        recorded = await _record(store, f"redrive-{envelope.id}", PLATFORM_TENANT, event, envelope)
+        recorded = await record(store, f"redrive-{envelope.id}", PLATFORM_TENANT, event, envelope)
     known = cast(DeadLettersRedriven, store.codec.decode(recorded))
     for id in known.letter_ids:
         await letters.retry(id)
@@ -170,7 +170,8 @@ def handlers(letters: DeadLetters, store: EventStore) -> dict[type[Command], Han
     return bind(*HANDLERS, letters=letters, store=store)
 
 
-async def _record(store: EventStore, stream: str, tenant: str, event: Event, envelope: Envelope) -> Envelope:
+async def record(store: EventStore, stream: str, tenant: str, event: Event, envelope: Envelope) -> Envelope:
+    """Record what an operator's command comes to, once, as an event of this tenant's."""
     context = msgspec.structs.replace(envelope.context(), tenant=tenant)
     while True:
         write = Write(stream, len(await store.load(stream)), [event])

@@ -1,14 +1,13 @@
 """The commands of operators about projections, which every service that has some accepts: built, compared, swapped, dropped.
 
 Each may be refused for how far a version has come, so it is done first and
-recorded then. A swap and a drop that are done again change nothing.
+recorded then. What was recorded is not done again: somebody may have gone back
+meanwhile.
 """
 
 from collections.abc import Mapping
 
-import msgspec
-
-from bizosaas_events import Command, ConcurrencyError, DomainError, Envelope, Kind
+from bizosaas_events import AlreadyHandledError, Command, DomainError, Envelope, Kind
 from bizosaas_events.bus import Answer, Handler, bind
 from bizosaas_events.messages.operations import (
     BuildProjection,
@@ -25,8 +24,10 @@ from bizosaas_events.messages.operations import (
     SwapProjection,
 )
 from bizosaas_events.projecting import Projector
-from bizosaas_events.store.base import EventStore, Write
+from bizosaas_events.store.base import EventStore
 from bizosaas_ports.access import PLATFORM_TENANT
+
+from .operations import record
 
 LARGEST_LIMIT = 1_000_000
 MOST_DIFFERENCES = 200
@@ -60,6 +61,7 @@ async def build_projection(
     command: BuildProjection, envelope: Envelope, *, projectors: Projectors, store: EventStore
 ) -> Answer:
     """Raises BuildingError while one is being built."""
+    await _refuse_repeated(store, envelope)
     projector = _find(command, projectors)
     version = await projector.versions.build(projector.newest)
     started = ProjectionBuildStarted(
@@ -73,6 +75,7 @@ async def swap_projection(
 ) -> Answer:
     """Raises VersionNotFoundError, TooFarBehindError, NotArrivingError."""
     _require("limit", command.limit, LARGEST_LIMIT)
+    await _refuse_repeated(store, envelope)
     projector = _find(command, projectors)
     version = await projector.versions.swap(command.version, limit=command.limit, force=command.force)
     await projector.look()
@@ -84,6 +87,7 @@ async def drop_projection(
     command: DropProjection, envelope: Envelope, *, projectors: Projectors, store: EventStore
 ) -> Answer:
     """Raises VersionNotFoundError, InUseError."""
+    await _refuse_repeated(store, envelope)
     version = await _find(command, projectors).versions.drop(command.version)
     dropped = ProjectionDropped(projection=version.name, version=version.number)
     return Answer(await _record(store, dropped, envelope), ProjectionVersion(version=version))
@@ -115,21 +119,16 @@ def _require(field: str, value: int, largest: int) -> None:
         raise OutOfRangeError(field, largest)
 
 
+async def _refuse_repeated(store: EventStore, envelope: Envelope) -> None:
+    if await store.handled(envelope.id) is not None:
+        raise AlreadyHandledError(envelope.id)
+
+
 async def _record(
     store: EventStore, event: ProjectionBuildStarted | ProjectionSwapped | ProjectionDropped, envelope: Envelope
 ) -> Envelope:
     """In the platform's own history: a projection is no tenant's."""
-    context, stream = (
-        msgspec.structs.replace(envelope.context(), tenant=PLATFORM_TENANT),
-        f"projection-{event.projection}",
-    )
-    while True:
-        try:
-            version = len(await store.load(stream))
-            (recorded,) = await store.append([Write(stream, version, [event])], context, command_id=envelope.id)
-            return recorded
-        except ConcurrencyError:
-            continue  # somebody did something else to it; both are done
+    return await record(store, f"projection-{event.projection}", PLATFORM_TENANT, event, envelope)
 
 
 HANDLERS = (list_projections, build_projection, swap_projection, drop_projection, compare_projections)
