@@ -37,4 +37,4 @@ class HandlerError(Exception):
 
 def spread(seconds: float) -> float:
     """Half to one and a half of a pause, so that what failed together does not come back together."""
-    return seconds * random.uniform(0.5, 1.5)  # noqa: S311
+    return seconds * random.uniform(0.5, 1.5)  # noqa: S311  # no secret depends on it

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-import asyncpg
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -201,12 +201,8 @@ def test_whatever_happens_everything_arrives_once_and_in_order(
 ) -> None:
     url = new_database(template=database_template("event_log", migrate))
 
-    async def prepare() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.execute(TABLES)
-        await connection.close()
-
-    asyncio.run(prepare())
+    with psycopg.connect(url) as connection:
+        connection.execute(TABLES)
 
     class OnThem(Machine):
         database_url = url

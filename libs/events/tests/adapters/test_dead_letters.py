@@ -158,7 +158,7 @@ async def test_a_value_that_does_not_fit_its_column_is_a_bug_and_no_outage(stage
     async def apply(connection: Any, envelopes: Sequence[Envelope]) -> None:
         await connection.execute("insert into applied values ($1)", 7)
 
-    stage.apply = apply  # type: ignore[method-assign]
+    stage.apply = apply  # type: ignore[method-assign]  # another effect for this test
     stage.start()
     await stage.fill(1, streams=1)
     (letter,) = await stage.waiting()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-import asyncpg
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -153,12 +153,8 @@ def test_whatever_happens_every_message_has_its_effect_once(
 ) -> None:
     url = new_database(template=database_template("event_log", migrate))
 
-    async def prepare() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.execute("create table effect (n int not null)")
-        await connection.close()
-
-    asyncio.run(prepare())
+    with psycopg.connect(url) as connection:
+        connection.execute("create table effect (n int not null)")
 
     class OnThem(Machine):
         database_url = url

@@ -208,7 +208,7 @@ async def test_a_process_that_died_after_recording_does_it_when_the_command_come
             raise OSError("as good as dead")
         await retried(id, edited)
 
-    stage.letters.retry = dying  # type: ignore[method-assign]
+    stage.letters.retry = dying  # type: ignore[method-assign]  # dies in the middle
     await stage.done(said.RetryDeadLetter(at="account", id=id), command)
     await until(lambda: stage.deposits == {5})
     assert tries == 2

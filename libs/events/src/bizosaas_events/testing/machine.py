@@ -1,6 +1,7 @@
 """Hypothesis' state machines for what awaits."""
 
 import asyncio
+from abc import abstractmethod
 from contextlib import AsyncExitStack
 
 from hypothesis.stateful import RuleBasedStateMachine
@@ -16,9 +17,9 @@ class AsyncMachine(RuleBasedStateMachine):
         self._stack = AsyncExitStack()
         self.run(self.begin(self._stack))
 
+    @abstractmethod
     async def begin(self, stack: AsyncExitStack) -> None:
         """Enter into `stack` what must be left when the play is over."""
-        raise NotImplementedError
 
     def teardown(self) -> None:
         try:

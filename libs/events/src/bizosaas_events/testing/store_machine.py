@@ -1,5 +1,6 @@
 """A store against a model of one: whatever is asked in whatever order, both say the same."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -29,9 +30,9 @@ class EventStoreMachine(AsyncMachine):
     """Subclass it, open an empty store with `PARTITIONS` partitions and `account.CODEC`, and hand the subclass to
     hypothesis' `run_state_machine_as_test`."""
 
+    @abstractmethod
     def open(self) -> AbstractAsyncContextManager[EventStore]:
         """A store of its own for each play."""
-        raise NotImplementedError
 
     async def begin(self, stack: AsyncExitStack) -> None:
         self._store = await stack.enter_async_context(self.open())
