@@ -14,7 +14,7 @@ from bizosaas_cli.story import PASSWORD, Story
 from bizosaas_cli.testing import Platform
 from connector_svc.testing.faults import FaultyProxy, answers, cuts
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform")]
 
 WAIT = {"Prefer": "wait=10"}
 NOBODYS = "0192aaaa-0000-7000-8000-000000000000"
