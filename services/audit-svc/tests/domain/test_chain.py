@@ -116,7 +116,11 @@ def test_every_column_is_covered(change: dict[str, object]) -> None:
     assert positions(with_changed(4, alter)) == [4]
 
 
-@pytest.mark.parametrize("meta", [b"", b"{}", b"null", ENTRIES[3].meta.replace(b"ann", b"eve")])
+@pytest.mark.parametrize(
+    "meta",
+    [b"", b"{}", b"null", ENTRIES[3].meta.replace(b"ann", b"eve")],
+    ids=["empty", "an empty object", "null", "another actor"],
+)
 def test_changed_meta_is_found(meta: bytes) -> None:
     assert positions(with_changed(4, lambda e: e._replace(meta=meta))) == [4]
 
