@@ -180,7 +180,8 @@ async def test_a_dead_letter_of_a_queue_is_sent_again_as_it_was_and_has_its_effe
     await queue.put(2)
     async with queue.running(queue.consumer(handle)):
         await until(queue.all_done)
-        first, second = await letters.page(Filter(consumer=GROUP))
+        first, second = await letters.page(Filter(consumer=GROUP))  # whichever of the two a worker had first
+        kept = json.loads((await letters.find(first.id)).fields["data"])["cents"]
         await letters.retry(first.id)
 
         async def failed_again() -> bool:
@@ -195,7 +196,7 @@ async def test_a_dead_letter_of_a_queue_is_sent_again_as_it_was_and_has_its_effe
         await letters.retry(second.id, json.dumps(edited).encode())
         await letters.retry(second.id)  # a repeat
         await until(queue.all_done)
-    assert sorted(await queue.effects()) == [0, 40]
+    assert sorted(await queue.effects()) == [kept, 40]
     assert await letters.page(Filter()) == []
 
 
