@@ -1,5 +1,6 @@
 """The OAuth flow, on memory adapters."""
 
+import asyncio
 import hashlib
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from bizosaas_events.messages.connector import (
     ConnectionRefused,
     ConnectionRequested,
 )
+from bizosaas_ports.connector import ProviderDownError
 from bizosaas_ports.sealing import SealingKey, seal
 from connector_svc.testing import CONNECTION, ISSUER, MemoryConnectorService, a_connect, a_context, an_authorization
 
@@ -59,16 +61,55 @@ async def test_a_state_nobody_gave_is_unknown(service: MemoryConnectorService) -
 
 async def test_a_state_is_used_once(service: MemoryConnectorService) -> None:
     await service.authorized()
+    before = await everything(service)
 
     assert (await service.refusal(service.callback())).slug == "oauth-state-used"
+    assert await everything(service) == before
 
 
 async def test_a_state_is_good_for_ten_minutes(service: MemoryConnectorService) -> None:
     await service.ask(an_authorization())
     service.clock += timedelta(minutes=10, seconds=1)
+    before = await everything(service)
 
     assert (await service.refusal(service.callback())).slug == "oauth-state-expired"
-    assert not service.secret_svc.revoked
+    assert await everything(service) == before
+
+
+async def everything(service: MemoryConnectorService) -> object:
+    """What is recorded, and what secret-svc holds."""
+    heads = await service.store.heads()
+    return heads, {id: dict(versions) for id, versions in service.secret_svc.values.items()}, service.secret_svc.revoked
+
+
+async def test_a_vendor_that_is_away_when_it_begins_leaves_nothing_pending(service: MemoryConnectorService) -> None:
+    service.vendor.authorizing_fails = ProviderDownError("Tower is away.")
+    before = await everything(service)
+
+    problem = await service.refusal(an_authorization())
+
+    assert (problem.kind, problem.slug) == ("unavailable", "provider-down")
+    assert await everything(service) == before
+    assert service.authorizations.pending == {}
+    service.vendor.authorizing_fails = None
+    await service.authorized()
+
+
+async def test_tokens_are_kept_while_secret_svc_is_away_since_a_code_is_good_once(
+    service: MemoryConnectorService,
+) -> None:
+    def secret_svc_goes_away() -> None:
+        service.secret_svc.away = True
+
+    await service.ask(an_authorization())
+    service.vendor.after_tokens = secret_svc_goes_away
+    completing = asyncio.create_task(service.ask(service.callback()))
+    await asyncio.sleep(0.3)
+    assert not completing.done()
+    service.secret_svc.away = False
+
+    assert (await completing).problem is None
+    assert isinstance((await service.events(STREAM))[-1], ConnectionEstablished)
 
 
 async def test_a_callback_that_is_delivered_again_gives_the_same_answer(service: MemoryConnectorService) -> None:

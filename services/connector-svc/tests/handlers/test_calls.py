@@ -356,7 +356,8 @@ async def test_an_effect_waits_for_secret_svc_and_a_read_does_not(service: Memor
     with pytest.raises(TimeoutError):
         await service.ask(a_call())
 
-    assert problem.kind == "unavailable"
+    assert (problem.kind, problem.slug, problem.retry_after) == ("unavailable", "unavailable", 5)
+    assert "vendor" not in problem.detail
     assert await all_calls(service) == []
 
 

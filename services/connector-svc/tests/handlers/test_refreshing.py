@@ -172,10 +172,10 @@ async def test_a_crash_between_the_vendors_answer_and_storing_it_costs_the_grant
     def die() -> None:
         raise DeathError
 
-    service.vendor.after_refresh = die
+    service.vendor.after_tokens = die
     with pytest.raises(DeathError):
         await service.ask(PROFILE)
-    service.vendor.after_refresh = lambda: None
+    service.vendor.after_tokens = lambda: None
     service.restart()
 
     assert (await service.refusal(PROFILE)).slug == "reconnect-needed"
@@ -189,7 +189,7 @@ async def test_a_new_pair_is_kept_while_secret_svc_is_away_and_nobody_tries_the_
     def secret_svc_goes_away() -> None:
         service.secret_svc.away = True
 
-    service.vendor.after_refresh = secret_svc_goes_away
+    service.vendor.after_tokens = secret_svc_goes_away
     first, second = asyncio.create_task(service.ask(PROFILE)), asyncio.create_task(service.ask(PROFILE))
     await asyncio.sleep(0.3)
     assert not first.done()

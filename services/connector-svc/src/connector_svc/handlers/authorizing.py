@@ -119,10 +119,7 @@ async def complete_authorization(
         tokens = await _redeemed(
             command, pending, settings, context, authorizer=authorizer, sessions=sessions, key=key, verifier=verifier
         )
-        credential = await secrets.store_value(
-            context, secret_id, "oauth_tokens", msgspec.json.encode(tokens), f"connection {id}",
-            id=derived(envelope.id, "store"),
-        )  # fmt: skip
+        credential = await sessions.keep_safe(context, id, secret_id, tokens, id=derived(envelope.id, "store"))
         account = await connectors.open(connector, settings, credential.value).check()
     except CodeNotSealedError as error:
         return await refuse(store, secrets, envelope, context, id, error.slug, error, now)

@@ -10,7 +10,7 @@ import time
 
 import msgspec
 
-from bizosaas_events import Context, Envelope, execute
+from bizosaas_events import Context, Envelope, UnavailableError, execute
 from bizosaas_events.bus import Answer
 from bizosaas_events.messages.connector import (
     CallFailed,
@@ -110,8 +110,8 @@ class Calls:
             await self._begin(call, opened)
             return await self._attempt(call, opened, command_id)
         except SecretsUnavailableError as error:
-            # An effect waits for the outage to end; a read is of use only now.
-            raise refusal("provider-down", str(error)) from error
+            # An effect waits for the outage to end; a read is of use only now. It is not the vendor who is away.
+            raise UnavailableError(str(error), remedy="Try again.", retry_after=RETRY_AFTER) from error
 
     async def _read_again(self, call: Call, opened: Opened, earlier: Envelope) -> Answer:
         """It was recorded, and the answer with its data was lost on the way."""

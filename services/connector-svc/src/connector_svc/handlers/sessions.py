@@ -242,25 +242,24 @@ class Sessions:
         await lease.check()
         renewed = await self._authorizer.refresh(state.connector, state.settings, tokens, secret)
         id = str(uuid5(NAMESPACE_OID, f"bizosaas:connector-svc:refresh:{state.secret_id}:{lease.fence}"))
-        return await self._kept_safe(opened, state, renewed, id)
+        # Under the lease meanwhile: nobody else may try the old pair, which a vendor that rotates would take for theft.
+        return await self.keep_safe(opened.context, opened.id, state.secret_id, renewed, id=id)
 
-    async def _kept_safe(self, opened: Opened, state: State, tokens: Tokens, id: str) -> Credential:
-        """Have the new pair stored, however long secret-svc is away.
-
-        Under the lease meanwhile: nobody else may try the old pair, which a
-        vendor that rotates would take for theft.
-        """
+    async def keep_safe(
+        self, context: Context, connection_id: str, secret_id: str, tokens: Tokens, *, id: str
+    ) -> Credential:
+        """Have tokens stored, however long secret-svc is away: the vendor gives them once."""
         value, pause = msgspec.json.encode(tokens), 0.2
         until = asyncio.get_running_loop().time() + LONGEST_OUTAGE
         while True:
             try:
                 return await self._secrets.store_value(
-                    opened.context, state.secret_id, "oauth_tokens", value, f"connection {opened.id}", id=id
+                    context, secret_id, "oauth_tokens", value, f"connection {connection_id}", id=id
                 )
             except SecretsUnavailableError:
                 if asyncio.get_running_loop().time() > until:
                     raise
-                _log.warning("refreshed credential not stored yet", connection=opened.id)
+                _log.warning("tokens not stored yet", connection=connection_id)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
 

@@ -187,7 +187,9 @@ class MemoryVendor:
     slow: float = 0.0
     stillborn: bool = False
     """New tokens are dead from the start."""
-    after_refresh: Callable[[], None] = lambda: None
+    authorizing_fails: Exception | None = None
+    after_tokens: Callable[[], None] = lambda: None
+    """Called when the vendor has given tokens, for a code or for older ones."""
 
     def all(self) -> list[ConnectorInfo]:
         return [self.describe("paper"), self.describe("tower")]
@@ -233,6 +235,8 @@ class MemoryVendor:
         self, connector: str, settings: Mapping[str, str], *, state: str, verifier: str, redirect_uri: str,
         scopes: list[str],
     ) -> str:  # fmt: skip
+        if self.authorizing_fails:
+            raise self.authorizing_fails
         self.codes[state] = verifier
         return f"{ISSUER}/auth?state={state}"
 
@@ -246,7 +250,9 @@ class MemoryVendor:
         """The code is the state, and it is good once."""
         if self.codes.pop(code, None) != verifier or client_secret != "hush":
             raise CredentialRevokedError("Tower does not take the code.", status=400, vendor_says="grant not found")
-        return self._issue()
+        tokens = self._issue()
+        self.after_tokens()
+        return tokens
 
     async def refresh(self, connector: str, settings: Mapping[str, str], tokens: Tokens, client_secret: str) -> Tokens:
         await asyncio.sleep(0.01)
@@ -258,7 +264,7 @@ class MemoryVendor:
             self.access.clear()
             raise CredentialRevokedError("Tower does not take the authorization any more.", status=400)
         tokens = self._issue()
-        self.after_refresh()
+        self.after_tokens()
         return tokens
 
     async def revoke(self, connector: str, settings: Mapping[str, str], tokens: Tokens, client_secret: str) -> None:

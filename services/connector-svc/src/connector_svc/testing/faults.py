@@ -134,6 +134,17 @@ def holds(*, before: float = 0.0, after: float = 0.0) -> Fault:
     return fault
 
 
+def waits_for(released: asyncio.Event) -> Fault:
+    """It is slow, for as long as a test wants."""
+
+    async def fault(proxy: FaultyProxy, request: bytes, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.write(await proxy.forward(request))
+        await writer.drain()
+
+    return fault
+
+
 def drips(seconds: float) -> Fault:
     """Never silent and never done: a byte at a time."""
 
