@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from bizosaas_events import Command, Context, Envelope, Event, Problem, Reply, messages, new_id
@@ -153,13 +154,21 @@ class OnTemporal:
         self.connector = MemoryConnectorService()
         self.delivers = True
         """Whether events reach Temporal; False holds them back."""
+        self.answers = asyncio.Event()
+        """Whether workflow-svc's answers reach the workflows; cleared, what is asked is done and the answer waits."""
+        self.answers.set()
         bus = MemoryCommandBus(self.service.store.codec)
-        bus.serve("workflow", self.service.answer)
+        bus.serve("workflow", self._answer)
         bus.serve("connector", self.connector.answer)
         activities = Activities(bus, self.service.store, now)
         workflows = [definition.run for definition in self.service.definitions.values()]
         self._worker = TemporalWorker(temporal, workflows, activities.all)
         self._working: asyncio.Task[None] | None = None
+
+    async def _answer(self, envelope: Envelope, command: Command) -> Reply:
+        reply = await self.service.answer(envelope, command)
+        await self.answers.wait()
+        return reply
 
     async def start_worker(self) -> None:
         self._working = asyncio.create_task(self._worker.run())
@@ -190,6 +199,18 @@ class OnTemporal:
 
     async def finished(self, workflow_id: str) -> WorkflowFinished:
         return await self.seen(WorkflowFinished, f"workflow-{workflow_id}")
+
+    async def told_to_cancel(self, workflow_id: str, *, seconds: float = 30) -> None:
+        """Wait until the workflow has been told that it is cancelled, and has acted on it."""
+        handle = self.client.get_workflow_handle(workflow_id)
+        async with asyncio.timeout(seconds):
+            while True:
+                types = [event.event_type for event in (await handle.fetch_history()).events]
+                if EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED in types:
+                    asked = types.index(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED)
+                    if EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED in types[asked:]:
+                        return
+                await asyncio.sleep(0.05)
 
     async def decide(self, asked: ApprovalRequested, verdict: Literal["approved", "rejected"]) -> Reply:
         return await self.service.ask(a_verdict(verdict, asked.approval_id, asked.arguments_digest))

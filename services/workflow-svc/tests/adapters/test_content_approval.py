@@ -159,6 +159,21 @@ async def test_a_workflow_cancelled_in_temporal_closes_its_approval_and_says_so(
     assert late.problem.slug == "approval-expired"
 
 
+async def test_a_workflow_cancelled_before_it_heard_that_its_request_is_recorded_closes_it_too(
+    bench: OnTemporal, id: str
+) -> None:
+    bench.answers.clear()
+    await bench.service.ask(a_start(id))
+    asked = await bench.asked(id)
+    await bench.client.get_workflow_handle(id).cancel()
+    await bench.told_to_cancel(id)
+    bench.answers.set()
+    assert (await bench.finished(id)).detail == "It was cancelled in the workflow engine."
+    late = await bench.decide(asked, "approved")
+    assert late.problem is not None
+    assert late.problem.slug == "approval-expired"
+
+
 async def test_nothing_an_external_system_answers_is_kept_by_temporal(bench: OnTemporal, id: str) -> None:
     await bench.service.ask(a_start(id))
     asked = await bench.asked(id)

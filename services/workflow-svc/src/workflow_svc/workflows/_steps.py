@@ -92,7 +92,13 @@ class Steps:
             operation=operation, connection_id=connection_id, arguments=arguments, deadline=deadline,
             origin=self._origin,
         )  # fmt: skip
-        approval = await self._do("request_approval", wanted, Approval)
+        asking = asyncio.create_task(self._do("request_approval", wanted, Approval))
+        try:
+            approval = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # It may be recorded with its answer still on the way: nobody would ever close what is not known to be open.
+            self._open.append(await asking)
+            raise
         if approval.status != "pending":
             return approval
         self._open.append(approval)
