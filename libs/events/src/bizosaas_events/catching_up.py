@@ -41,7 +41,7 @@ end
 if #ARGV == 1 then return {{last, asked}} end
 local first = tonumber(ARGV[2])
 if first > last + 1 then return {{last, asked}} end
-{ADD.format(start=3)}
+{ADD.format(events=3)}
 return {{position - 1, asked}}
 """
 _WANTED = """
@@ -81,16 +81,11 @@ class CatchUp:
         batches: dict[int, list[Any]] = {}
         for row in await self._pool.fetch(_WANTED, parts, lasts, untils):
             batches.setdefault(numbers[row["n"] - 1], []).append(row[1:])
-        commands = []
-        for n, rows in batches.items():
-            values: list[str | bytes | int] = [rows[0][1]]
-            for row in rows:
-                values += sent(row)
-            commands.append(self._lay(*asking[n], *values))
-        await exchange(self._redis, commands)
+        lay = [self._lay(*asking[n], rows[0][1], sent(rows)) for n, rows in batches.items()]
+        await exchange(self._redis, lay)
         return sum(map(len, batches.values()))
 
-    def _lay(self, part: int, consumer: str, *values: str | bytes | int) -> tuple[str, bytes]:
+    def _lay(self, part: int, consumer: str, *events: bytes | int) -> tuple[str, bytes]:
         names, category = self._names, self._store.category
         keys = names.again(category, part, consumer), names.behind(category, part)
-        return keys[0], pack(("EVAL", _LAY, 2, *keys, consumer, *values))
+        return keys[0], pack(("EVAL", _LAY, 2, *keys, consumer, *events))

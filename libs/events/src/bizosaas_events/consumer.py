@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -29,18 +29,19 @@ from .stopping import stop
 from .store.base import EventStore
 
 Apply = Callable[[Any, Sequence[Envelope]], Awaitable[None]]
-"""Takes a connection inside a transaction and events of one partition in order. What it writes there happens once;
-whatever else it does may happen again after a crash, so it needs an idempotency key derived from the event's id."""
+"""Takes a connection inside a transaction and events of one partition in order; where a consumer is `together`, of
+several, each one's in order. What it writes there happens once; whatever else it does may happen again after a crash,
+so it needs an idempotency key derived from the event's id."""
 
-Enter = Callable[[Any, Key, int], Awaitable[None]]
-"""Called first in each transaction, with the partition and the position it goes to; may raise NotYetError."""
+Enter = Callable[[Any, Mapping[Key, int]], Awaitable[None]]
+"""Called first in each transaction, with the positions the partitions go to; may raise NotYetError."""
 
 TTL_SECONDS = 5.0
 BATCH = 200
 REPORT_SECONDS = 1.0
 AT_ONCE = 4
-"""Partitions whose batches are applied at the same time: what is one event each, such as what people do, has a commit
-each, and then they share the disk's syncs. Measured 1.9 to 3.7 times as many as one after another."""
+"""Transactions at the same time: what is one event each, such as what people do, has a commit each, and then they
+share the disk's syncs. Measured 1.9 to 3.7 times as many as one after another."""
 BLOCK_MS = 500
 """How long a read waits at most: partitions that were taken over meanwhile are read from the next read on."""
 LONGEST_PAUSE = 10.0
@@ -56,11 +57,11 @@ _log = logging.getLogger(__name__)
 
 
 class NotYetError(Exception):
-    """For now, this partition may be consumed up to a position only."""
+    """For now, these partitions may be consumed up to a position only."""
 
-    def __init__(self, position: int) -> None:
-        super().__init__(position)
-        self.position = position
+    def __init__(self, positions: Mapping[Key, int]) -> None:
+        super().__init__(positions)
+        self.positions = positions
 
 
 class Feed(NamedTuple):
@@ -80,7 +81,11 @@ class Held:
     """
 
     lease: Lease
+    stream: bytes
+    """The partition's own."""
     parked: set[str] = field(default_factory=set)
+    entry: str = field(init=False)
+    """The id of the last entry we have had, as a read names it: hundreds of partitions are read at once."""
     retry_at: float = 0.0
     pause: float = 0.0
     meets: int = 0
@@ -92,6 +97,9 @@ class Held:
     told: int = -1
     """The position that the relay was last told, -1: it was told none."""
     attempts: int = 0
+
+    def __post_init__(self) -> None:
+        self.entry = f"{self.position}-0"
 
     @property
     def position(self) -> int:
@@ -105,9 +113,18 @@ class Held:
 
     def come_to(self, position: int) -> None:
         self.lease = self.lease._replace(position=position)
+        self.entry = f"{position}-0"
         self.pause, self.attempts, self.read_at = 0.0, 0, time.monotonic()
         if self.looking or position + 1 >= self.meets:
             self.meets, self.looking = 0, False
+
+
+class Batch(NamedTuple):
+    """The next events of a partition that we hold."""
+
+    key: Key
+    held: Held
+    events: list[Envelope]
 
 
 class OrderedConsumer:
@@ -118,12 +135,18 @@ class OrderedConsumer:
     its key are parked behind it, other keys go on. `attempts` None is for an
     effect that must be whole, such as a journal: there, an event that cannot be
     applied holds up its partition until it can. `failing` says which, for readiness.
+
+    `together` is for an effect within the database alone: what comes from
+    several partitions at once shares a transaction, up to `batch` events.
+    `pace` is for an effect that nobody waits for: while little comes, so many
+    seconds lie between two reads, and what came meanwhile is applied at once.
     """
 
     def __init__(
         self, name: str, feeds: Iterable[Feed], apply: Apply, *, pool: "asyncpg.Pool[Any]", redis: Client,
         env: str, instance: str, ttl: float = TTL_SECONDS, batch: int = BATCH, at_once: int = AT_ONCE,
-        attempts: int | None = ATTEMPTS, version: str = "", enter: Enter | None = None,
+        together: bool = False, pace: float = 0.0, attempts: int | None = ATTEMPTS, version: str = "",
+        enter: Enter | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.feeds = {feed.category: feed for feed in feeds}
@@ -132,13 +155,15 @@ class OrderedConsumer:
         self.retried = 0
         """How often something was tried again."""
         self.committed: Callable[[Sequence[Envelope]], None] = lambda events: None
-        """Called after each commit with what was applied, such as to wake whoever waits for it."""
+        """Called after each commit with what was applied or parked, such as to wake whoever waits for it."""
         self._apply = apply
         self._pool = pool
         self._redis = redis
         self._names = Names(env)
         self._leases = Leases(name, instance, pool, ttl=ttl)
         self._batch = batch
+        self._together = together
+        self._pace = pace
         self._attempts = attempts
         self._version = version
         self._enter = enter
@@ -152,6 +177,11 @@ class OrderedConsumer:
     def held(self) -> dict[Key, int]:
         """The partitions this instance holds and how far each has come."""
         return {key: held.position for key, held in self._held.items()}
+
+    def position(self, category: str, partition: int) -> int | None:
+        """How far one partition has come, None where this instance does not hold it."""
+        held = self._held.get((category, partition))
+        return None if held is None else held.position
 
     @property
     def fences(self) -> dict[Key, int]:
@@ -198,7 +228,7 @@ class OrderedConsumer:
                 for key in new:
                     self._withdraw(pipeline, key)  # what a former holder asked for
                 await pipeline.execute()
-                self._held |= {key: Held(mine[key], parked[key]) for key in new}
+                self._held |= {key: Held(mine[key], self._names.partition(*key).encode(), parked[key]) for key in new}
             await asyncio.sleep(pause)
 
     def _holds(self, key: Key, lease: Lease) -> bool:
@@ -238,45 +268,51 @@ class OrderedConsumer:
             if now >= self._look_at and any(held.parked for held in self._held.values()):
                 self._look_at = now + LOOK_SECONDS
                 await self._look()
-            streams = {
-                self._source(key, held, now).encode(): key for key, held in self._held.items() if now >= held.retry_at
-            }
+            streams = {self._source(key, held, now): key for key, held in self._held.items() if now >= held.retry_at}
             if not streams:
                 await asyncio.sleep(0.05)
                 continue
-            wanted = {name: f"{self._held[key].position}-0" for name, key in streams.items()}
+            wanted = {name: self._held[key].entry for name, key in streams.items()}
             # A shorter wait while a partition is held up, so that it is tried again when its time has come.
             block = BLOCK_MS if len(wanted) == len(self._held) else 50
             found = await reading.read(wanted, count=self._batch, block_ms=block)
+            batches = [await self._next(streams[name], name, entries) for name, entries in found]
             done = await asyncio.gather(
-                *(self._take_entries(streams[name], name, entries) for name, entries in found), return_exceptions=True
+                *map(self._take_in_turn, self._grouped([batch for batch in batches if batch is not None])),
+                return_exceptions=True,
             )
             for error in done:
                 if error is not None:
                     raise error
             await self._tell()
+            if 0 < sum(len(entries) for _, entries in found) < self._batch:
+                await asyncio.sleep(now + self._pace - time.monotonic())
 
-    def _source(self, key: Key, held: Held, now: float) -> str:
+    def _source(self, key: Key, held: Held, now: float) -> bytes:
         """The stream to read: the partition's own, or while that lacks our next events, the one laid for us."""
-        held.looking = held.meets > 0 and now - held.read_at > PATIENCE
-        if held.meets and not held.looking:
-            return self._names.again(*key, self.name)
-        return self._names.partition(*key)
+        if held.meets:
+            held.looking = now - held.read_at > PATIENCE
+            if not held.looking:
+                return self._names.again(*key, self.name).encode()
+        return held.stream
 
     async def _tell(self) -> None:
         """Say to the relay how far we have come where we are behind, and where we are no more."""
+        news = [
+            (key, held, position)
+            for key, held in self._held.items()
+            if held.told != (position := held.position if held.meets else -1)
+        ]
+        if not news:
+            return
         pipeline = self._redis.pipeline(transaction=False)
-        told: list[tuple[Held, int]] = []
-        for key, held in self._held.items():
-            if held.meets and held.told != held.position:
-                pipeline.hset(self._names.behind(*key), self.name, str(held.position))
-                told.append((held, held.position))
-            elif not held.meets and held.told >= 0:
+        for key, held, position in news:
+            if held.meets:
+                pipeline.hset(self._names.behind(*key), self.name, str(position))
+            else:
                 self._withdraw(pipeline, key)
-                told.append((held, -1))
-        if told:
-            await pipeline.execute()
-        for held, position in told:
+        await pipeline.execute()
+        for _, held, position in news:
             held.told = position
 
     def _withdraw(self, pipeline: Pipeline, key: Key) -> None:
@@ -284,7 +320,8 @@ class OrderedConsumer:
         pipeline.hdel(self._names.behind(*key), self.name)
         pipeline.delete(self._names.again(*key, self.name))
 
-    async def _take_entries(self, key: Key, stream: bytes, entries: Sequence[Entry]) -> None:
+    async def _next(self, key: Key, stream: bytes, entries: Sequence[Entry]) -> Batch | None:
+        """What is to be applied next, from the store where Redis lacks it; None when there is nothing yet."""
         events: list[Envelope] = []
         try:
             for entry, fields in entries:
@@ -295,9 +332,34 @@ class OrderedConsumer:
             await self._remove(key, stream, entries[len(events)][0], error)
         if events and events[-1].sequence - events[0].sequence >= len(events):  # somebody deleted an entry
             events = [event for n, event in enumerate(events, events[0].sequence) if event.sequence == n]
-        if events:
-            async with self._room:
-                await self._take(key, events)
+        held = self._held.get(key)
+        if held is None or not events:
+            return None
+        if events[0].sequence != held.position + 1:
+            store = self.feeds[key[0]].store
+            if store is None:
+                held.fall_behind(events[0].sequence)
+                return None
+            events = await store.read(key[1], held.position, self._batch)
+            if not events:  # Redis has what the log has not
+                held.wait(0.25)
+                return None
+        if held.pause:
+            events = events[:1]  # it failed before, and is tried by itself
+        return Batch(key, held, events)
+
+    def _grouped(self, batches: Iterable[Batch]) -> list[list[Batch]]:
+        """What shares a transaction. What failed before has one of its own."""
+        groups: list[list[Batch]] = []
+        room = 0
+        for batch in batches:
+            alone = not self._together or batch.held.pause > 0
+            if alone or len(batch.events) > room:
+                groups.append([])
+                room = 0 if alone else self._batch
+            groups[-1].append(batch)
+            room -= len(batch.events)
+        return groups
 
     async def _remove(self, key: Key, stream: bytes, entry: bytes, error: ValueError) -> None:
         """Remove an entry that is no event, and what stands before it: all of it comes anew from the log."""
@@ -308,40 +370,46 @@ class OrderedConsumer:
         time_, _, number = entry.decode().partition("-")
         await self._redis.xtrim(stream, minid=f"{time_}-{int(number) + 1}", approximate=False)
 
-    async def _take(self, key: Key, events: list[Envelope]) -> None:
-        """Apply a batch, or as much of it as can be; fetch a hole before it from the store."""
-        held = self._held.get(key)
-        if held is None:
-            return
-        if events[0].sequence != held.position + 1:
-            store = self.feeds[key[0]].store
-            if store is None:
-                held.fall_behind(events[0].sequence)
-                return
-            events = await store.read(key[1], held.position, self._batch)
-            if not events:  # Redis has what the log has not
-                held.wait(0.25)
-                return
-        if held.pause:
-            events = events[:1]  # it failed before, and is tried by itself
-        error = None
+    async def _take_in_turn(self, group: list[Batch]) -> None:
+        async with self._room:
+            await self._take(group)
+
+    async def _take(self, group: list[Batch]) -> None:
+        """Apply what shares a transaction, or as much of it as can be."""
+        failed: FencedError | HandlerError | None = None
         try:
-            await self._commit(key, held, events)
-        except FencedError:
+            await self._commit(group)
+        except NotYetError as limits:
+            await self._take_allowed(group, limits.positions)
+        except (FencedError, HandlerError) as error:
+            failed = error
+        if failed is None:
+            return
+        if len(group) > 1:
+            for batch in group:
+                await self._take([batch])
+            return
+        ((key, held, events),) = group
+        if isinstance(failed, FencedError):
             self._drop(key)
-        except NotYetError as limit:
-            held.retry_at = time.monotonic() + NOT_YET_SECONDS
-            if allowed := [event for event in events if event.sequence <= limit.position]:
-                await self._take(key, allowed)
-        except HandlerError as failed:
-            error = cast(Exception, failed.__cause__)
-        if error is not None and len(events) == 1:
-            await self._fail(key, held, events[0], error)
-        elif error is not None:
+        elif len(events) == 1:
+            await self._fail(key, held, events[0], cast(Exception, failed.__cause__))
+        else:
             for event in events:
-                await self._take(key, [event])
+                await self._take([Batch(key, held, [event])])
                 if self._held.get(key) is not held or held.position < event.sequence:
                     return
+
+    async def _take_allowed(self, group: list[Batch], limits: Mapping[Key, int]) -> None:
+        allowed: list[Batch] = []
+        for key, held, events in group:
+            if key in limits:
+                held.retry_at = time.monotonic() + NOT_YET_SECONDS
+                events = [event for event in events if event.sequence <= limits[key]]
+            if events:
+                allowed.append(Batch(key, held, events))
+        if allowed:
+            await self._take(allowed)
 
     async def _fail(self, key: Key, held: Held, event: Envelope, error: Exception) -> None:
         failure = failure_of(error)
@@ -357,7 +425,7 @@ class OrderedConsumer:
         report = Report.of(error, failure, self._version)
         try:
             async with self._pool.acquire() as connection, connection.transaction():
-                await self._leases.advance(connection, key, held.lease, event.sequence)
+                await self._leases.advance(connection, {key: (held.lease, event.sequence)})
                 await dead_letters.keep(connection, self.name, key[0], event, report, max(held.attempts, 1))
         except FencedError:
             self._drop(key)
@@ -374,26 +442,25 @@ class OrderedConsumer:
         level, trace = (logging.WARNING, None) if seen_before else (logging.ERROR, error)
         _log.log(level, "%s cannot apply %s, trying again in %.1f s", self.name, what, held.pause, exc_info=trace)
 
-    async def _commit(self, key: Key, held: Held, events: Sequence[Envelope]) -> None:
-        free, parked = events, []
-        if held.parked:
-            free = [event for event in events if event.subject not in held.parked]
-            parked = [event for event in events if event.subject in held.parked]
-        last = events[-1].sequence
+    async def _commit(self, group: Sequence[Batch]) -> None:
+        free: list[Envelope] = []
         async with self._pool.acquire() as connection, connection.transaction():
-            await self._begin(connection, key, held, last)
-            if parked:
-                await dead_letters.park(connection, self.name, key[0], parked)
+            await self._begin(connection, {key: (held.lease, events[-1].sequence) for key, held, events in group})
+            for key, held, events in group:
+                if parked := [event for event in events if event.subject in held.parked]:
+                    await dead_letters.park(connection, self.name, key[0], parked)
+                free += [event for event in events if event.subject not in held.parked] if parked else events
             if free:
                 await self._call(connection, free)
-        self._moved(key, held, last)
+        for key, held, events in group:
+            self._moved(key, held, events[-1].sequence)
         self.applied += len(free)
-        self.committed(free)
+        self.committed([event for _, _, events in group for event in events])
 
-    async def _begin(self, connection: Any, key: Key, held: Held, to: int) -> None:
-        await self._leases.advance(connection, key, held.lease, to)
+    async def _begin(self, connection: Any, moves: Mapping[Key, tuple[Lease, int]]) -> None:
+        await self._leases.advance(connection, moves)
         if self._enter is not None:
-            await self._enter(connection, key, to)
+            await self._enter(connection, {key: to for key, (_, to) in moves.items()})
 
     async def _call(self, connection: Any, events: Sequence[Envelope]) -> None:
         try:
@@ -448,7 +515,7 @@ class OrderedConsumer:
         events = [letter.envelope for letter in letters]
         async with self._pool.acquire() as connection, connection.transaction():
             # It stays where it is: what counts is that the fence is still ours, until we commit.
-            await self._begin(connection, key, held, held.position)
+            await self._begin(connection, {key: (held.lease, held.position)})
             await dead_letters.take(connection, letters)
             await self._call(connection, events)
         self.applied += len(events)
@@ -460,7 +527,7 @@ class OrderedConsumer:
             _log.warning("%s waits for an outage to end: %r", self.name, error)
             return
         async with self._pool.acquire() as connection, connection.transaction():
-            await self._leases.advance(connection, key, held.lease, held.position)
+            await self._leases.advance(connection, {key: (held.lease, held.position)})
             await dead_letters.failed_again(connection, letter, Report.of(error, failure, self._version))
         _log.error("%s cannot apply a dead letter, %s", self.name, letter.envelope.id, exc_info=error)
 

@@ -1,6 +1,9 @@
 """A stream's entry made of an event's row, inside Redis: what stands in every event is not sent with each."""
 
+from collections.abc import Iterable
+
 import asyncpg
+import msgspec
 
 from .envelope import CONTENT_TYPE, FIELDS, SPECVERSION
 from .store.postgres import decode_meta
@@ -14,6 +17,10 @@ _KNOWN = {
 }
 _SENT = [name for name in FIELDS if name not in _KNOWN]
 
+# A time of PostgreSQL is in UTC, and this is what its isoformat() is, in an eighth of the time.
+_json = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+
 LAST = """
 local last, info = 0, redis.pcall('XINFO', 'STREAM', KEYS[1])
 if not info.err then
@@ -26,22 +33,33 @@ end
 
 ADD = f"""
 local position = first
-for i = {{start}}, #ARGV, {len(_SENT)} do
+for _, event in ipairs(cmsgpack.unpack(ARGV[{{events}}])) do
   if position > last then
-    local {", ".join(_SENT)} = unpack(ARGV, i, i + {len(_SENT) - 1})
+    local {", ".join(_SENT)} = unpack(event)
     redis.call('XADD', KEYS[1], position .. '-0', {", ".join(f"'{name}', {_KNOWN.get(name, name)}" for name in FIELDS)})
   end
   position = position + 1
 end
 """
-"""Lua: add the events whose values begin at ARGV[start] to KEYS[1], from position `first`, those behind `last` only."""
+"""Lua: add the events of `sent`, which are ARGV[events], to KEYS[1], from position `first`, those behind `last` only."""
 
 
-def sent(row: asyncpg.Record) -> tuple[str | bytes, ...]:
-    """What is sent of a row of the event table: without an Envelope in between, which would take half the time."""
+def sent(rows: Iterable[asyncpg.Record]) -> bytes:
+    """What is sent of rows of the event table, all as one argument: an argument for each value takes twice as long."""
+    return _pack([_values(row) for row in rows])
+
+
+def _values(row: asyncpg.Record) -> tuple[str | msgspec.Raw, ...]:
+    """Without an Envelope in between, which would take half the time."""
     _, _, stream, version, id, type_, tenant, at, data, meta = row
     m = decode_meta(meta)
     return (
-        str(id), m.source, type_, stream, at.isoformat(), str(version), tenant, m.actorid, m.actorrole,
-        m.correlationid, m.causationid, m.traceparent, data,
+        str(id), m.source, type_, stream, str(_json(at)[1:-2], "ascii") + "+00:00", str(version), tenant, m.actorid,
+        m.actorrole, m.correlationid, m.causationid, m.traceparent, _text(data),
     )  # fmt: skip
+
+
+def _text(data: bytes) -> msgspec.Raw:
+    """As the str 32 of msgpack, whatever the bytes are: Redis' msgpack knows no bin, and a row that somebody has
+    tampered with must not end the relay."""
+    return msgspec.Raw(b"\xdb" + len(data).to_bytes(4, "big") + data)

@@ -7,10 +7,10 @@ two of them is the number of events between.
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
-from redis.exceptions import ResponseError
-
 from .bus.base import Names
 from .bus.connecting import Client
+from .bus.packing import exchange, pack
+from .bus.stands import stands
 from .store.base import EventStore
 
 
@@ -58,29 +58,24 @@ async def unsent(redis: Client, env: str, store: EventStore) -> tuple[int, float
 
 async def ends_of(redis: Client, env: str, category: str, partitions: int) -> list[int]:
     """The last position of each partition, as far as its relay has come. Raises RedisError."""
-    pipeline = redis.pipeline(transaction=False)
-    for part in range(partitions):
-        pipeline.xinfo_stream(Names(env).partition(category, part))
-    ends = []
-    for info in await pipeline.execute(raise_on_error=False):
-        if isinstance(info, Exception) and not isinstance(info, ResponseError):
-            raise info
-        ends.append(0 if isinstance(info, ResponseError) else int(info["last-generated-id"].split(b"-")[0]))
-    return ends
+    return [stand.last for stand in await stands(redis, Names(env), category, range(partitions))]
 
 
 async def _with_seconds(redis: Client, names: Names, found: list[Lag]) -> list[Lag]:
     behind = [n for n, lag in enumerate(found) if lag.events]
-    pipeline = redis.pipeline(transaction=False)
+    streams = []
     for n in behind:
         consumer, category, part, position, *_ = found[n]
         # Far behind, the next event is in the consumer's catch-up stream.
-        for stream in (names.again(category, part, consumer), names.partition(category, part)):
-            pipeline.xrange(stream, f"{position + 1}-0", count=1)
-    answers = iter(await pipeline.execute() if behind else [])
+        streams += [
+            (stream, pack(("XRANGE", stream, f"{position + 1}-0", "+", "COUNT", 1)))
+            for stream in (names.again(category, part, consumer), names.partition(category, part))
+        ]
+    answers = iter(await exchange(redis, streams))
     now = datetime.now(UTC)
     for n, again, own in zip(behind, answers, answers, strict=True):
         for _, fields in again or own:
-            waited = now - datetime.fromisoformat(fields[b"time"].decode())
+            at = fields[fields.index(b"time") + 1]
+            waited = now - datetime.fromisoformat(at.decode())
             found[n] = found[n]._replace(seconds=round(max(waited.total_seconds(), 0.0), 3))
     return found

@@ -5,7 +5,7 @@ Each time a partition changes hands its fence grows, and whoever commits with
 an older one is refused. All of it lives in the consumer's own database.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -34,8 +34,12 @@ _RELEASE = """update consumer_partition set owner = null
               where consumer = $1 and owner = $2
               and (category, part) in (select * from unnest($3::text[], $4::int[]))"""
 _LEAVE = "delete from consumer_instance where consumer = $1 and instance = $2"
-_CHECKPOINT = """update consumer_partition set position = $6
-                 where consumer = $1 and category = $2 and part = $3 and owner = $4 and fence = $5 and position = $7"""
+_CHECKPOINT = """
+update consumer_partition p set position = m.reached
+from unnest($3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[]) as m (category, part, fence, position, reached)
+where p.consumer = $1 and p.category = m.category and p.part = m.part
+and p.owner = $2 and p.fence = m.fence and p.position = m.position
+"""
 
 
 class FencedError(Exception):
@@ -97,10 +101,13 @@ class Leases:
         """Give everything back."""
         await self._pool.execute(_LEAVE, self._consumer, self._instance)
 
-    async def advance(self, connection: Any, key: Key, lease: Lease, to: int) -> None:
-        """Move the checkpoint, within the connection's transaction. Raises FencedError when it is not ours any more."""
-        done = await connection.execute(
-            _CHECKPOINT, self._consumer, *key, self._instance, lease.fence, to, lease.position
-        )
-        if done != "UPDATE 1":
+    async def advance(self, connection: Any, moves: Mapping[Key, tuple[Lease, int]]) -> None:
+        """Move checkpoints to these positions, within the connection's transaction.
+
+        Raises FencedError when one of them is not ours any more.
+        """
+        rows = [(*key, *lease, to) for key, (lease, to) in moves.items()]
+        columns = map(list, zip(*rows, strict=True))
+        done = await connection.execute(_CHECKPOINT, self._consumer, self._instance, *columns)
+        if done != f"UPDATE {len(rows)}":
             raise FencedError

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import asyncpg
@@ -24,8 +24,10 @@ FORGET_SECONDS = 30.0
 # The path, so that `apply` finds its own tables; how far the live version is, beyond which no other goes.
 _ENTER = """
 select set_config('search_path', $3 || ', ' || current_setting('search_path'), true),
-    (select c.position from projection_version p join consumer_partition c on c.consumer = p.name || '@' || p.number
-     where p.name = $1 and p.state = 'live' and p.number <> $2 and c.category = $4 and c.part = $5)
+    (select array_agg((m.category, m.part, c.position)) from projection_version p
+     cross join unnest($4::text[], $5::int[], $6::bigint[]) as m (category, part, reached)
+     join consumer_partition c on c.consumer = p.name || '@' || p.number and (c.category, c.part) = (m.category, m.part)
+     where p.name = $1 and p.state = 'live' and p.number <> $2 and c.position < m.reached)
 """
 _CONSUMERS = """select distinct consumer from consumer_instance where until > now() - interval '1 minute'
                 and (consumer = $1 or consumer like $1 || '@%')"""
@@ -130,10 +132,13 @@ class Projector:
             await stop([self._tasks.pop(number)])
             del self.consumers[number]
 
-    async def _enter(self, version: Version, connection: Any, key: Key, to: int) -> None:
-        _, limit = await connection.fetchrow(_ENTER, version.name, version.number, version.schema, *key)
-        if limit is not None and to > limit:
-            raise NotYetError(limit)
+    async def _enter(self, version: Version, connection: Any, moves: Mapping[Key, int]) -> None:
+        wanted = [(*key, to) for key, to in moves.items()]
+        _, limits = await connection.fetchrow(
+            _ENTER, version.name, version.number, version.schema, *map(list, zip(*wanted, strict=True))
+        )
+        if limits is not None:
+            raise NotYetError({(category, part): position for category, part, position in limits})
 
     async def _forget(self) -> None:
         """Let the relays trim what versions lack that nobody consumes: who comes back gets it from a catch-up stream."""

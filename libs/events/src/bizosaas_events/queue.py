@@ -230,10 +230,11 @@ class QueueConsumer:
         """Acknowledge what was finished while the last acknowledgement was on its way."""
         while True:
             await self._finished.wait()
-            self._finished.clear()
             ids = list(self._done)
             await self._group.done(ids)
             del self._done[: len(ids)]
+            if not self._done:  # and not before: after an outage it is these that must be acknowledged
+                self._finished.clear()
             self._in_hand.difference_update(ids)
             self._room.set()
 

@@ -14,21 +14,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
-from redis.exceptions import ResponseError
 
 from .bus.base import Names
 from .bus.connecting import Client
 from .bus.packing import exchange, pack
+from .bus.stands import Stand, stands
 from .catching_up import AHEAD, CatchUp
 from .entries import ADD, LAST, sent
 from .outages import STORAGE_ERRORS
 from .stopping import stop
 from .store.postgres import PostgresEventStore
 
-BATCH = 500
+BATCH = 200
 IDLE_SECONDS = 0.25
 """How often to look for events that another process appended; one's own appends wake the relay at once."""
 LOOK_SECONDS = 0.05
@@ -41,7 +41,7 @@ _APPEND = f"""
 local first = tonumber(ARGV[1])
 -- An empty stream may start anywhere: below its first entry lies what whoever reads it has had.
 if last > 0 and first > last + 1 or last == 0 and first > tonumber(ARGV[2]) + 1 then return -last - 1 end
-{ADD.format(start=3)}
+{ADD.format(events=3)}
 return position - 1
 """
 
@@ -133,10 +133,8 @@ class Relay:
         commands = []
         for part, batch in batches.items():
             key = self._names.partition(self._store.category, part)
-            arguments: list[str | bytes | int] = [batch[0]["position"], self._begins.get(part, 0)]
-            for row in batch:
-                arguments += sent(row)
-            commands.append((key, pack(("EVAL", _APPEND, 1, key, *arguments))))
+            begins = self._begins.get(part, 0)
+            commands.append((key, pack(("EVAL", _APPEND, 1, key, batch[0]["position"], begins, sent(batch)))))
         rewound = await self._settle()
         if commands:
             self._sending = asyncio.create_task(exchange(self._redis, commands))
@@ -162,54 +160,41 @@ class Relay:
     async def _sync(self) -> None:
         """Learn where each stream begins and ends, and where its consumers stand; go on or trim accordingly."""
         category, parts = self._store.category, range(self._store.partitions)
-        pipeline = self._redis.pipeline(transaction=False)
-        for part in parts:
-            pipeline.xinfo_stream(self._names.partition(category, part))
-            pipeline.hgetall(self._names.behind(category, part))
-        pipeline.hgetall(self._names.checkpoints(category))
-        *found, said = await pipeline.execute(raise_on_error=False)
-        infos, behind = found[::2], found[1::2]
-        for answer in (*infos, *behind, said):
-            if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
-                raise answer
-        self._behind = {
-            part: {consumer.decode(): int(position) for consumer, position in consumers.items()}
-            for part, consumers in enumerate(behind)
-            if consumers
-        }
+        found = await stands(self._redis, self._names, category, parts)
+        said = cast("dict[bytes, bytes]", await self._redis.hgetall(self._names.checkpoints(category)))
+        self._behind = {part: stand.behind for part, stand in enumerate(found) if stand.behind}
         if self._behind:
             self._someone_is_behind.set()
         else:
             self._someone_is_behind.clear()
         checkpoints: dict[int, dict[str, int]] = {}
         for field, position in said.items():
-            consumer, _, part = field.decode().rpartition("|")
-            checkpoints.setdefault(int(part), {})[consumer] = int(position)
-        begins, lost = dict(self._begins), []
-        for part, info in enumerate(infos):
-            if isinstance(info, ResponseError):  # no such stream
+            consumer, _, number = field.decode().rpartition("|")
+            checkpoints.setdefault(int(number), {})[consumer] = int(position)
+        begins, lost = dict(self._begins), list[int]()
+        for part, stand in enumerate(found):
+            if stand.last == 0:
                 lost.append(part)
             else:
-                begins[part] = await self._trim(part, info, checkpoints.get(part, {}))
+                begins[part] = await self._trim(part, stand, checkpoints.get(part, {}))
         if lost:
             begins |= await self._begin(lost)
         await self._remember(begins)
         self._synced = time.monotonic()
 
-    async def _trim(self, part: int, info: dict[str, Any], checkpoints: dict[str, int]) -> int:
+    async def _trim(self, part: int, stand: Stand, checkpoints: dict[str, int]) -> int:
         """Drop what all have had who read this stream; returns behind which position it begins now."""
         key = self._names.partition(self._store.category, part)
-        end = _position(info["last-generated-id"])
-        if info["first-entry"] is None:  # whoever is behind would not see it: lay the last entry again
+        end = stand.last
+        if stand.first == 0:  # whoever is behind would not see it: lay the last entry again
             await self._redis.delete(key)
             self._last[part] = end - 1
             return end - 1
         self._last[part] = end
-        begins = _position(info["first-entry"][0]) - 1
-        behind = self._behind.get(part, {})
+        begins = stand.first - 1
         floor = min(
             # Who has nearly met the stream must find it where it is.
-            (at for who, at in checkpoints.items() if who not in behind or behind[who] + AHEAD >= begins),
+            (at for who, at in checkpoints.items() if who not in stand.behind or stand.behind[who] + AHEAD >= begins),
             default=0,
         )
         floor = min(floor, end - 1)
@@ -230,7 +215,3 @@ class Relay:
             parts = sorted(changed)  # two relays that lock the rows in different orders would wait for each other
             await self._pool.execute(_REMEMBER, parts, [changed[part] for part in parts])
         self._begins = begins
-
-
-def _position(entry_id: bytes) -> int:
-    return int(entry_id.split(b"-")[0])

@@ -19,7 +19,7 @@ from bizosaas_events.errors import ReplyTimeoutError, UnavailableError
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import EventStore
 from bizosaas_events.store.memory import MemoryEventStore
-from bizosaas_events.testing.account import CODEC, Balance, Deposit, a_context
+from bizosaas_events.testing.account import CODEC, Balance, Deposit, Withdraw, a_context
 from bizosaas_events.testing.bus import CommandBusSuite, account_answerer
 from bizosaas_events.testing.waiting import until
 from bizosaas_sandbox.servers.redis import Redis as RedisServer
@@ -98,14 +98,29 @@ async def test_without_an_answer_in_time_the_caller_is_told_and_the_command_goes
         assert len(await store.load("account-1")) == 1
 
 
-async def test_who_sent_a_command_is_remembered_where_that_is_asked_for(redis: Client, env_name: str) -> None:
+async def test_who_sent_a_command_and_how_it_ended_is_remembered_where_that_is_asked_for(
+    redis: Client, env_name: str, store: EventStore
+) -> None:
     command, deposit = new_id(), Deposit(account_id="1", cents=5)
     async with bus_on(redis, env_name) as bus:
         await bus.send(deposit, a_context(), id=command)
         assert await bus.sender(command) is None
     async with bus_on(redis, env_name, remember_seconds=60) as bus:
         await bus.send(deposit, a_context("acme", actor="member:ann lee"), id=command)
-        assert await bus.sender(command) == ("acme", "member:ann lee")
+        assert await bus.sender(command) == ("pending", "acme", "member:ann lee")
+        async with served(redis, env_name, store):
+            refused = await bus.ask(Withdraw(account_id="2", cents=5), a_context(), id=new_id(), timeout=5)
+            assert refused.problem is not None
+            assert await bus.sender(refused.command_id) == ("refused", "acme", a_context().actor)
+            await until(lambda: _ended(bus, command))
+        assert await bus.sender(command) == ("done", "acme", "member:ann lee")
+        await bus.forget(command)
+        assert await bus.sender(command) == ("done", "acme", "member:ann lee")
+
+
+async def _ended(bus: RedisCommandBus, command: str) -> bool:
+    sender = await bus.sender(command)
+    return sender is not None and sender.ended != "pending"
 
 
 async def test_a_large_answer_is_read_once_and_then_gone_from_redis(redis: Client, env_name: str) -> None:

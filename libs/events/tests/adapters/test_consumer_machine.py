@@ -180,7 +180,7 @@ class Machine(AsyncMachine):
             work = OrderedConsumer(
                 name, [Feed("account", PARTITIONS, self.store if name == "owner" else None)],
                 functools.partial(self._apply, name), pool=self.pool, redis=self.redis, env=self.env,
-                instance=instance, ttl=0.6, batch=5,
+                instance=instance, ttl=0.6, batch=5, together=name != "owner",
             ).run  # fmt: skip
         self.at_work[name, instance] = asyncio.create_task(work())
         await asyncio.sleep(0)

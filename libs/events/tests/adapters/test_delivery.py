@@ -13,9 +13,9 @@ from bizosaas_events.bus.base import Names
 from bizosaas_events.bus.connecting import Client
 from bizosaas_events.bus.reading import Entry
 from bizosaas_events.catching_up import AHEAD
-from bizosaas_events.consumer import ATTEMPTS, Feed, OrderedConsumer
+from bizosaas_events.consumer import Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope, to_fields
-from bizosaas_events.errors import UnavailableError
+from bizosaas_events.errors import DomainError, UnavailableError
 from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import Write
@@ -58,12 +58,12 @@ class Deployment:
         return relay
 
     def consumer(
-        self, apply: Any, name: str = "counter", instance: str = "a", *, own: bool = True, attempts: int = ATTEMPTS
+        self, apply: Any, name: str = "counter", instance: str = "a", *, own: bool = True, **options: Any
     ) -> OrderedConsumer:
         feed = Feed("account", PARTITIONS, self.store if own else None)
         return OrderedConsumer(
             name, [feed], apply, pool=self.pool, redis=self.redis, env=self.env, instance=instance, ttl=TTL, batch=50,
-            attempts=attempts,
+            **options,
         )  # fmt: skip
 
     async def close(self) -> None:
@@ -133,6 +133,53 @@ async def test_a_slow_partition_holds_up_no_other_and_is_told_when_it_is_committ
     assert sorted(told) == ["account-1", "account-2", "account-3"]
     go_on.set()
     await until(lambda: told[3:] == [slow])
+
+
+@one_redis
+async def test_what_comes_from_several_partitions_shares_a_transaction_and_what_fails_has_its_own(
+    deployment: Deployment,
+) -> None:
+    await deployment.fill(30, streams=30)
+    (bad, *_) = await deployment.store.load("account-0")
+    well, badly = Seen(), Seen()
+    shared: list[set[int]] = []
+
+    async def note(connection: object, envelopes: Sequence[Envelope]) -> None:
+        await well(connection, envelopes)
+        shared.append({event.partition for event in envelopes})
+
+    async def refuse(connection: object, envelopes: Sequence[Envelope]) -> None:
+        if bad.id in {event.id for event in envelopes}:
+            raise DomainError("7")
+        await badly(connection, envelopes)
+
+    relay = deployment.relay()
+    await until(lambda: relay.sent == 30)
+    deployment.start(deployment.consumer(note, together=True).run)
+    await until(lambda: well.count == 30)
+    assert max(map(len, shared)) > 1
+    refusing = deployment.consumer(refuse, "refusing", together=True)
+    deployment.start(refusing.run)
+    await until(lambda: sum(refusing.held.values()) == 30)
+    assert (well.violations, badly.count) == (0, 29)
+    assert await deployment.pool.fetchval("select array_agg(key) from dead_letter") == ["account-0"]
+
+
+@one_redis
+async def test_a_consumer_that_nobody_waits_for_reads_seldom(deployment: Deployment) -> None:
+    calls: list[int] = []
+
+    async def apply(connection: object, envelopes: Sequence[Envelope]) -> None:
+        calls.append(len(envelopes))
+
+    deployment.relay()
+    pace, began = 0.3, time.monotonic()
+    deployment.start(deployment.consumer(apply, together=True, pace=pace).run)
+    for _ in range(40):
+        await deployment.fill(1, streams=1)
+        await asyncio.sleep(0.02)
+    await until(lambda: sum(calls) == 40)
+    assert len(calls) <= (time.monotonic() - began) / pace + 2
 
 
 async def test_a_consumer_that_starts_late_gets_what_the_relay_had_trimmed(deployment: Deployment) -> None:
@@ -365,3 +412,16 @@ async def test_a_redis_that_lost_its_tail_gets_it_again(deployment: Deployment) 
             "list[Any]", await deployment.redis.xrange(deployment.names.partition("account", head.partition))
         )
         assert [entry_id for entry_id, _ in entries] == [f"{n}-0".encode() for n in range(1, head.position + 1)]
+
+
+async def test_the_relay_sends_bytes_as_they_are_recorded(deployment: Deployment) -> None:
+    (event,) = await deployment.store.append([Write("account-1", 0, [Deposited(cents=1)])], a_context())
+    tampered = b'{"type":"account.account.deposited.v1","cents":1,"\xff\x00":"\xc3"}' * 9000
+    await deployment.pool.execute("update event set data = $1", tampered)
+    relay = Relay(deployment.store, deployment.pool, deployment.redis, env=deployment.env)
+    while await relay.step():
+        pass
+    ((_, fields),) = cast(
+        "list[Entry]", await deployment.redis.xrange(deployment.names.partition("account", event.partition))
+    )
+    assert fields[b"data"] == tampered

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from bizosaas_events.bus.base import Names, command_envelope
-from bizosaas_events.bus.connecting import Client
+from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.dead_letters import DeadLetters, Filter
 from bizosaas_events.envelope import Envelope, new_id, to_fields
 from bizosaas_events.errors import DomainError, UnavailableError
@@ -20,6 +20,7 @@ from bizosaas_events.stopping import stop
 from bizosaas_events.store.migrating import migrate
 from bizosaas_events.testing.account import CODEC, Deposit, a_context
 from bizosaas_events.testing.waiting import until
+from bizosaas_sandbox.servers.redis import Redis as RedisServer
 from bizosaas_sandbox.testing import one_redis
 
 GROUP = "mail"
@@ -245,6 +246,30 @@ async def test_an_outage_of_the_database_is_nobodys_failure(queue: Queue) -> Non
     async with queue.running(queue.consumer(away)):
         await until(queue.all_done)
     assert await queue.effects() == [0]
+
+
+@one_redis
+async def test_what_could_not_be_acknowledged_in_an_outage_is_when_it_is_over(
+    queue: Queue, private_redis: RedisServer
+) -> None:
+    away = asyncio.Event()
+
+    async def until_the_outage(connection: Any, envelope: Envelope) -> None:
+        await queue.effect(connection, envelope)
+        await away.wait()
+
+    queue.redis = redis = connect(private_redis.url)
+    await queue.put(12)
+    async with queue.running(queue.consumer(until_the_outage, count=4)):
+        await until(lambda: len(queue.seen) == 4)  # no more may be in hand
+        await asyncio.to_thread(private_redis.kill)
+        away.set()
+        await asyncio.sleep(0.5)  # the acknowledgement has failed
+        await asyncio.to_thread(private_redis.start)
+        await until(lambda: len(queue.seen) == 12)
+        await until(queue.all_done)
+    assert await queue.effects() == list(range(12))
+    await redis.aclose()
 
 
 @one_redis

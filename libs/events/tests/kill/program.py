@@ -130,7 +130,7 @@ async def counting(
     def make(name: str, apply: Apply, *, enter: Enter) -> OrderedConsumer:
         return OrderedConsumer(
             name, [Feed("account", PARTITIONS)], apply, pool=pool, redis=redis, env=env, instance=instance, ttl=TTL,
-            batch=20 if len(definitions) > 1 else 200, enter=enter,
+            batch=5 if len(definitions) > 1 else 200, together=True, enter=enter,
         )  # fmt: skip
 
     versions = Versions("counts", {"account": PARTITIONS}, pool=pool, redis=redis, env=env)
@@ -153,7 +153,7 @@ async def main(role: str, database_url: str, redis_url: str, env: str, instance:
                 name, own = ("projection", store) if role == "ordered" else ("following", None)
                 work = OrderedConsumer(
                     name, [Feed("account", PARTITIONS, own)], functools.partial(project, name), pool=pool, redis=redis,
-                    env=env, instance=instance, ttl=TTL, batch=20,
+                    env=env, instance=instance, ttl=TTL, batch=20, together=role == "follower",
                 ).run  # fmt: skip
             case "refusing":
                 work = OrderedConsumer(

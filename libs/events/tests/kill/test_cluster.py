@@ -10,6 +10,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
 
 from bizosaas_events.bus.base import Names, command_envelope
 from bizosaas_events.bus.connecting import Cluster, connect
@@ -78,6 +80,21 @@ async def replaced(cluster: RedisCluster, dead: ClusterNode) -> None:
 
     await until(three, 20, what="a replica takes over")
     await asyncio.to_thread(cluster.settle)
+
+
+async def test_a_connection_closed_under_its_user_is_an_outage(redis: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    await redis.ping()
+
+    async def closed_by_another(self: AbstractConnection) -> None:
+        await self.disconnect(nowait=True)
+
+    monkeypatch.setattr(AbstractConnection, "check_health", closed_by_another)
+    pipeline = redis.pipeline()
+    pipeline.xlen("stream")
+    adding = exchange(redis, [("stream", pack(("XADD", "stream", "*", "n", 1)))])
+    for attempt in (redis.xadd("stream", {"n": 1}), pipeline.execute(), adding):
+        with pytest.raises(exceptions.ConnectionError):
+            await attempt
 
 
 async def test_a_master_killed_while_events_are_relayed_and_applied(
@@ -198,7 +215,7 @@ async def test_a_command_that_was_accepted_outlives_the_master_that_accepted_it(
 async def test_the_master_of_a_queue_killed_while_workers_are_at_it(
     cluster: RedisCluster, redis: Cluster, url: str, env_name: str, tmp_path: Path
 ) -> None:
-    stream, messages, batch = Names(env_name).queue("mail"), 1200, 100
+    stream, messages, batch = Names(env_name).queue("mail"), 1200, 40
     connection = await asyncpg.connect(url)
 
     async def effects() -> list[int]:
@@ -218,6 +235,11 @@ async def test_the_master_of_a_queue_killed_while_workers_are_at_it(
             except STORAGE_ERRORS:
                 await asyncio.sleep(0.1)
 
+    async def put_all() -> None:
+        for first in range(0, messages, batch):
+            await put(first)
+            await asyncio.sleep(0.1)  # long enough to be killed in between
+
     async def done() -> bool:
         try:
             found: Any = await redis.xpending(stream, "mail")
@@ -226,19 +248,17 @@ async def test_the_master_of_a_queue_killed_while_workers_are_at_it(
         return len(await effects()) >= messages and found["pending"] == 0
 
     async with Children(PROGRAM, tmp_path / "children.log") as children:
-        for first in range(0, messages // 2, batch):
-            await put(first)
         dead = await asyncio.to_thread(cluster.master_of, stream)
         for _ in range(2):
             await children.start("queue", url, cluster.url, env_name, secrets.token_hex(3))
+        putting = asyncio.create_task(put_all())
         await until(lambda: _some(effects))
         dying = asyncio.create_task(replaced(cluster, dead))
         await until(lambda: not dead.running)
-        assert len(await effects()) < messages // 2  # it found them at work
+        assert not putting.done()  # it found them at work
         await dying
         await asyncio.to_thread(cluster.start)
-        for first in range(messages // 2, messages, batch):
-            await put(first)
+        await putting
         await until(done, 25, what="every effect, and nothing pending")
         assert await effects() == list(range(messages))
         children.all_alive()

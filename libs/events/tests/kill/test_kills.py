@@ -188,18 +188,19 @@ async def test_ordered_consumers_of_which_one_is_killed_again_and_again(
     scene: Scene, private_redis: RedisServer
 ) -> None:
     random = dice()
-    await scene.append(25, events=16)
     await scene.start("relay")
     relay = scene.children.alive.pop()
     for _ in range(3):
         await scene.start("ordered")
+    writing = asyncio.create_task(scene.append(20, events=10, pause=0.005))
     flushed = False
-    while (await scene.projected())[0] < scene.appended and scene.children.killed < 8:
+    while not writing.done() and scene.children.killed < 8:
         await asyncio.sleep(random.uniform(0.1, 0.6))
         await scene.replace("ordered")
         if not flushed and scene.children.killed > 1:
             await asyncio.to_thread(private_redis.flushall)
             flushed = True
+    await writing
     scene.children.alive.append(relay)
     await scene.everything_is_projected()
     assert scene.children.killed >= 2
@@ -339,7 +340,7 @@ async def test_ordered_consumers_outlive_their_database(
 async def test_queue_workers_killed_in_the_middle_of_a_batch(
     scene: Scene, redis: Redis, private_redis: RedisServer
 ) -> None:
-    random, messages = dice(), 1200
+    random, messages = dice(), 2400
     stream = scene.names.queue("mail")
     pipeline = redis.pipeline(transaction=False)
     for n in range(messages):

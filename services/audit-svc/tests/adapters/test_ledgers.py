@@ -150,7 +150,7 @@ async def test_a_batch_is_journalled_whole_or_not_at_all(pool: Any) -> None:
 
     async def interrupted() -> None:
         async with service.transaction() as connection:
-            await service.ledger.record(connection, "tenant", events)
+            await service.ledger.record(connection, events)
             raise StoppedError
 
     with pytest.raises(StoppedError):

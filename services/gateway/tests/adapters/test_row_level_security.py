@@ -1,7 +1,8 @@
 """What keeps tenants apart is in the database: SQL of the same role sees no more than the gateway does."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -10,8 +11,11 @@ from bizosaas_events import Envelope, messages, new_id
 from bizosaas_events.envelope import now
 from bizosaas_events.messages.agent import AgentPublished
 from bizosaas_events.messages.connector import ConnectionRequested
+from bizosaas_events.projecting import Projector
 from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.postgres import open_pool
 from gateway.adapters import migrations
+from gateway.adapters.views import PostgresViews
 from gateway.handlers.projections import ReadModel
 
 
@@ -70,6 +74,18 @@ async def test_a_tenant_sees_its_own_and_nothing_else(connection: Any, table: st
 async def test_a_tenant_sees_its_own_objects_and_the_published_agents(connection: Any) -> None:
     assert await rows(connection, "view", "acme") == {"acme", "platform"}
     assert await rows(connection, "view", "nobody") == {"platform"}
+
+
+async def test_a_read_is_one_tenants_and_leaves_nothing_of_it_on_the_connection(
+    connection: Any, database_url: str
+) -> None:
+    read_model = cast(Projector, SimpleNamespace(reading=SimpleNamespace(schema="gateway_1")))
+    async with open_pool(database_url, min_size=1, max_size=1) as pool:
+        views = PostgresViews(pool, read_model)
+        assert await views.one("acme", "connection", "a") is not None
+        assert await views.one("acme", "connection", "e") is None
+        assert await views.one("*", "connection", "e") is not None
+        assert await pool.fetch("select id from gateway_1.view") == []
 
 
 async def test_a_tenant_cannot_write(connection: Any) -> None:

@@ -48,7 +48,7 @@ class Names(NamedTuple):
         return f"{self.env}:reply:{instance}"
 
     def sender(self, command_id: str) -> str:
-        """Who sent one command, kept where the bus is told to remember."""
+        """Who sent one command and how it ended, kept where the bus is told to remember."""
         return f"{self.env}:sender:{command_id}"
 
     def outcome(self, command_id: str) -> str:

@@ -1,5 +1,7 @@
 """One Redis or a Redis Cluster: the same to whoever uses it, but for the question which server holds a key."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -13,6 +15,23 @@ from redis.exceptions import MovedError, RedisClusterException, RedisError
 
 MAX_CONNECTIONS = 2048
 """To one server of a cluster: each hash slot that is waited for has a connection of its own."""
+
+
+@contextlib.contextmanager
+def outage() -> Iterator[None]:
+    """What redis-py raises of a lost cluster becomes its ConnectionError.
+
+    It closes all connections to a server when one breaks; of one that is about
+    to write it then says that None has no such attribute.
+    """
+    try:
+        yield
+    except RedisClusterException as error:
+        raise exceptions.ConnectionError(str(error)) from error
+    except AttributeError as error:
+        if error.obj is not None:  # a bug, and no connection that is gone
+            raise
+        raise exceptions.ConnectionError(str(error)) from error
 
 
 class Server(Protocol):
@@ -31,8 +50,9 @@ class Node(NamedTuple):
     async def get_connection(self) -> AbstractConnection:
         connection = self.node.acquire_connection()
         try:
-            await self.node.disconnect_if_needed(connection)
-            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
+            with outage():
+                await self.node.disconnect_if_needed(connection)
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
         except BaseException:
             await connection.disconnect()
             self.node.release(connection)
@@ -51,21 +71,16 @@ class Cluster(RedisCluster):
     """
 
     async def initialize(self, *args: Any, **kwargs: Any) -> "Cluster":
-        try:
+        with outage():
             await super().initialize(*args, **kwargs)
-        except RedisClusterException as error:
-            raise exceptions.ConnectionError(str(error)) from error
         return self
 
     async def aclose(self) -> None:
-        self._initialize = False  # or redis-py would take it that there is nothing to close
-        await super().aclose()
+        await close(self)
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with outage():
             return await super().execute_command(*args, **kwargs)
-        except RedisClusterException as error:
-            raise exceptions.ConnectionError(str(error)) from error
 
     async def ping(self, **kwargs: Any) -> bool:
         """Whether every master answers."""
@@ -77,10 +92,8 @@ class Cluster(RedisCluster):
 
     async def server_of(self, key: str | bytes) -> Node:
         await self.initialize()
-        try:
+        with outage():
             return Node(self.get_node_from_key(key))  # type: ignore[arg-type]  # bytes will do
-        except RedisClusterException as error:
-            raise exceptions.ConnectionError(str(error)) from error
 
     async def learn(self, error: Exception) -> None:
         """Take note of what an error says about who holds what."""
@@ -93,9 +106,8 @@ class Cluster(RedisCluster):
 class _Pipeline(ClusterPipeline):
     async def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
         try:
-            answers = await super().execute(*args, **kwargs)
-        except RedisClusterException as error:
-            raise exceptions.ConnectionError(str(error)) from error
+            with outage():
+                answers = await super().execute(*args, **kwargs)
         except (RedisError, OSError):
             self.cluster_client._initialize = True
             raise
@@ -104,6 +116,12 @@ class _Pipeline(ClusterPipeline):
         ):
             self.cluster_client._initialize = True
         return answers
+
+
+async def close(client: RedisCluster) -> None:
+    """Close all connections of a cluster's client: after an error, redis-py's own `aclose` takes it that there are none."""
+    client._initialize = False
+    await RedisCluster.aclose(client)
 
 
 Client: TypeAlias = "Redis | Cluster"

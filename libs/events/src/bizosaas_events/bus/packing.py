@@ -9,7 +9,7 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from .connecting import Client, Cluster, Server, server_of
+from .connecting import Client, Cluster, Server, outage, server_of
 
 # hiredis' stub speaks of a tuple of one.
 pack = cast("Callable[[tuple[str | bytes | int, ...]], bytes]", hiredis.pack_command)
@@ -52,15 +52,16 @@ async def converse(connection: AbstractConnection, commands: Iterable[bytes], re
     """Write everything at once and read so many answers, errors among them. Raises when the connection breaks."""
     try:
         # One time limit for all: one for each answer costs as much as reading it.
-        async with asyncio.timeout(connection.socket_timeout):
-            await connection.send_packed_command(b"".join(commands))
-            answers: list[Any] = []
-            for _ in range(replies):
-                try:
-                    answers.append(await connection.read_response(timeout=math.inf))
-                except ResponseError as error:
-                    answers.append(error)
-            return answers
+        with outage():
+            async with asyncio.timeout(connection.socket_timeout):
+                await connection.send_packed_command(b"".join(commands))
+                answers: list[Any] = []
+                for _ in range(replies):
+                    try:
+                        answers.append(await connection.read_response(timeout=math.inf))
+                    except ResponseError as error:
+                        answers.append(error)
+                return answers
     except BaseException:
         await connection.disconnect()  # it may have answers on the way that nobody would read
         raise

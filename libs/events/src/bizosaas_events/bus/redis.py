@@ -23,7 +23,7 @@ from ..errors import ReplyTimeoutError, UnavailableError
 from ..stopping import stop
 from .base import OUTCOME_SECONDS, Names, command_envelope, decode_result
 from .connecting import Client, Cluster, Node, Server, server_of
-from .packing import converse, pack
+from .packing import converse, exchange, pack
 from .reading import Streams
 
 R = TypeVar("R", bound=Result)
@@ -49,8 +49,10 @@ _WAIT = pack(("WAIT", 1, REPLICA_MS))
 
 
 class Sender(NamedTuple):
-    """Who sent a command."""
+    """Who sent a command, and what became of it."""
 
+    ended: str
+    """`done`, `refused` or, not yet, `pending`."""
     tenant: str
     actor: str
 
@@ -126,8 +128,8 @@ class RedisCommandBus:
         if not self._remember_seconds:
             return await self._hand_over(server, packed, 1)
         # Before the command itself: it must never be pending while nobody is known to have sent it.
-        key, sender = self._names.sender(envelope.id), f"{envelope.tenantid} {envelope.actorid}"
-        remember = pack(("SET", key, sender, "EX", str(self._remember_seconds)))
+        key = self._names.sender(envelope.id)
+        remember = pack(("SET", key, _sender("pending", envelope), "EX", str(self._remember_seconds)))
         remembers = await server_of(self._redis, key)
         if remembers == server:
             return await self._hand_over(server, remember + packed, 2)
@@ -167,9 +169,9 @@ class RedisCommandBus:
         await self._redis.delete(self._names.outcome(command_id))
 
     async def sender(self, command_id: str) -> Sender | None:
-        """Who sent a command of the last `remember_seconds`, or None."""
+        """Who sent a command of the last `remember_seconds`, and what became of it, or None."""
         said = cast("bytes | None", await self._redis.get(self._names.sender(command_id)))
-        return Sender(*said.decode().split(" ", 1)) if said else None
+        return Sender(*said.decode().split(" ", 2)) if said else None
 
     async def _flush(self, server: Server) -> None:
         try:
@@ -273,12 +275,23 @@ def _after(entry_id: str) -> str:
     return f"{time}-{int(number) + 1}"
 
 
+def _sender(ended: str, envelope: Envelope) -> str:
+    return f"{ended} {envelope.tenantid} {envelope.actorid}"
+
+
 async def send_reply(redis: Client, names: Names, envelope: Envelope, reply: Reply) -> None:
-    """Answer a command: to the process that waits, and for a minute to whoever asks for its outcome."""
+    """Answer a command: to the process that waits, and for a minute to whoever asks for its outcome.
+
+    How it ended is known as long as who sent it.
+    """
     data = _encode_reply(reply)
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.set(names.outcome(envelope.id), data, ex=OUTCOME_SECONDS)
-    if envelope.replyto:
-        pipeline.xadd(envelope.replyto, {"data": data}, maxlen=REPLIES_KEPT, approximate=True)
-        pipeline.expire(envelope.replyto, OUTCOME_SECONDS)
-    await pipeline.execute()
+    outcome, sender = names.outcome(envelope.id), names.sender(envelope.id)
+    ended = _sender("refused" if reply.problem else "done", envelope)
+    commands = [
+        (outcome, pack(("SET", outcome, data, "EX", OUTCOME_SECONDS))),
+        (sender, pack(("SET", sender, ended, "XX", "KEEPTTL"))),
+    ]
+    if to := envelope.replyto:
+        commands.append((to, pack(("XADD", to, "MAXLEN", "~", REPLIES_KEPT, "*", "data", data))))
+        commands.append((to, pack(("EXPIRE", to, OUTCOME_SECONDS))))
+    await exchange(redis, commands)

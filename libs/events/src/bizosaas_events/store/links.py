@@ -21,9 +21,8 @@ LONGEST_SECONDS = 24 * 3600.0
 
 _HEADER = 19
 _TRAILER = b"\xff\xff"
-_ROW = struct.Struct(">h4xq4xq4xi4x16sI")  # to the length of the stream
+_ROW = struct.Struct(">h4xq4xq4xi4x16s4xi")  # to what is hashed as it stands
 _LENGTH = struct.Struct(">I")
-_FIXED = _ROW.size - _LENGTH.size
 _CONTENT = struct.Struct(">qqi16s").pack
 _POSTGRES_EPOCH = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 _LARGEST = 1 << 30  # no row is larger: PostgreSQL's own limit of a field
@@ -37,7 +36,8 @@ def columns(stream: str = "stream", mirrored: Mapping[str, str] | None = None) -
 
     `mirrored` are columns that repeat an attribute of meta, to be searched. PostgreSQL
     looks whether meta says the same, which costs it no more than sending them;
-    only what it does not find as it stands is sent. Whoever owns a table can
+    only what it does not find as it stands is sent. It also adds up how long
+    the hashed fields and their lengths are, which here would cost more. Whoever owns a table can
     drop its constraints: nothing is ever null here.
     """
     names = {column: f"coalesce({column}, '')" for column in (stream, "type", "tenant", "data", "meta", "hash")}
@@ -47,9 +47,13 @@ def columns(stream: str = "stream", mirrored: Mapping[str, str] | None = None) -
         # A quote inside a value is escaped: nothing but the attribute itself can look like this.
         says.append(f"""position(convert_to('"{attribute}":"' || {value} || '"', 'UTF8') in {names["meta"]}) > 0""")
         values.append(f"'{attribute}', {value}")
+    *texts, data, meta, _ = names.values()
+    sizes = [f"octet_length(convert_to({text}, 'UTF8'))" for text in texts]
     return (
         "position, coalesce(at, 'infinity'), coalesce(version, -1), "
-        f"coalesce(id, '00000000-0000-0000-0000-000000000000'), {', '.join(names.values())}, "
+        "coalesce(id, '00000000-0000-0000-0000-000000000000'), "
+        f"{' + '.join(sizes)} + octet_length({data}) + octet_length({meta}) + 20, "
+        f"{', '.join(names.values())}, "
         f"case when {' and '.join(says)} then '' else json_build_object({', '.join(values)})::text end"
     )
 
@@ -102,23 +106,15 @@ class _Parser:
             at, self._begun = _HEADER, True
         # More than half of the time of a verification is spent in this loop: hence the short cuts.
         row, length_at = _ROW.unpack_from, _LENGTH.unpack_from
+        fixed = _ROW.size
         links: list[Link] = []
         add, end, begin = links.append, len(buffer), at
         try:
             while True:
                 begin = at
-                _, position, time, version, id, length = row(buffer, at)
-                covered = at + _FIXED
-                at = covered + 4 + length  # behind the stream
-                (length,) = length_at(buffer, at)
-                at += 4 + length  # behind the type
-                (length,) = length_at(buffer, at)
-                at += 4 + length  # behind the tenant
-                (length,) = length_at(buffer, at)
-                at += 4 + length  # behind data
-                (length,) = length_at(buffer, at)
-                meta = at + 4
-                ends = meta + length
+                _, position, time, version, id, size = row(buffer, at)
+                covered = at + fixed
+                ends = covered + size
                 (length,) = length_at(buffer, ends)
                 at = ends + 4 + length
                 stored = buffer[ends + 4 : at]
@@ -126,7 +122,7 @@ class _Parser:
                 other, at = at + 4, at + 4 + length
                 if at > end:
                     break
-                fits = not length or _says(buffer[meta:ends], buffer[other:at])
+                fits = not length or _says(_last_field(buffer[covered:ends]), buffer[other:at])
                 try:
                     content = _CONTENT(position, time + _POSTGRES_EPOCH, version, id) + buffer[covered:ends]
                 except struct.error:  # `infinity`, which no event can have
@@ -143,6 +139,15 @@ class _Parser:
         """Raises ValueError when something is left over."""
         if self._rest != _TRAILER:
             raise ValueError(_ANOTHER_TABLE)
+
+
+def _last_field(covered: bytes) -> bytes:
+    """Of several that each have their length before them."""
+    begin = end = 0
+    while end < len(covered):
+        begin = end + _LENGTH.size
+        end = begin + _LENGTH.unpack_from(covered, end)[0]
+    return covered[begin:]
 
 
 def _says(meta: bytes, values: bytes) -> bool:

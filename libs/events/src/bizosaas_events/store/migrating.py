@@ -6,6 +6,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from alembic import command
 from alembic.config import Config
+from alembic.script.revision import ResolutionError
+from alembic.util.exc import CommandError
 from sqlalchemy import create_engine, text
 
 from . import migrations as event_log
@@ -14,11 +16,15 @@ from . import migrations as event_log
 LOCK = 0x62697A6F73
 
 
+class NewerDatabaseError(Exception):
+    """The database is at a revision that this code does not know."""
+
+
 def migrate(database_url: str, *packages: ModuleType) -> None:
     """Bring a database to the newest revision: the event log first, then each package's `migrations`.
 
     Processes that start together wait for each other. Blocking: call it in a
-    thread. Raises sqlalchemy.exc.OperationalError when the database is away.
+    thread. Raises sqlalchemy.exc.OperationalError when the database is away, NewerDatabaseError.
     """
     engine = create_engine(_sqlalchemy(database_url), isolation_level="AUTOCOMMIT")
     try:
@@ -41,7 +47,14 @@ def _upgrade(database_url: str, package: ModuleType) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["url"] = _sqlalchemy(database_url)
     config.attributes["version_table"] = f"revision_of_{package.__name__.split('.')[0]}"
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        raise NewerDatabaseError(
+            f"the database was written by a newer version ({error}): start that version, or restore a backup from before it"
+        ) from error
 
 
 def _sqlalchemy(url: str) -> str:

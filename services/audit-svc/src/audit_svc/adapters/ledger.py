@@ -9,9 +9,10 @@ import asyncpg
 from bizosaas_events import Envelope
 from bizosaas_events.chain import GENESIS, Link
 from bizosaas_events.exported import Exported, envelope_of
+from bizosaas_events.messages import log_of
 from bizosaas_events.store.links import columns, read_links
 
-from ..domain.chain import MIRRORED, extend
+from ..domain.chain import MIRRORED, by_chain, extend
 from ..domain.entry import Entry, Head
 from ..domain.ports import Cursor, Filters
 
@@ -20,8 +21,11 @@ _COLUMNS = (
     "meta", "hash",
 )  # fmt: skip
 _SELECT = f"select {', '.join(_COLUMNS)} from entry"
-_MOVE_HEAD = """insert into chain_head (category, part, position, hash) values ($1, $2, $3, $4)
-                on conflict (category, part) do update set position = excluded.position, hash = excluded.hash"""
+_FIND_HEADS = """select category, part, position, hash from chain_head
+                 where (category, part) in (select * from unnest($1::text[], $2::int[]))"""
+_MOVE_HEADS = """insert into chain_head (category, part, position, hash)
+                 select * from unnest($1::text[], $2::int[], $3::bigint[], $4::bytea[])
+                 on conflict (category, part) do update set position = excluded.position, hash = excluded.hash"""
 
 # A walk over the primary key, one step per chain: `select distinct` would read the whole journal.
 _HEADS = """
@@ -56,18 +60,19 @@ class PostgresLedger:
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
 
-    async def record(self, connection: Any, category: str, envelopes: Sequence[Envelope]) -> None:
-        part = envelopes[0].partition
-        # The consumer's checkpoint, updated before us in this transaction, keeps anybody else out of this chain.
-        row = await connection.fetchrow(
-            "select position, hash from chain_head where category = $1 and part = $2", category, part
-        )
-        head = Head(category, part, row["position"], row["hash"]) if row else Head(category, part, 0, GENESIS)
-        entries = extend(head, envelopes)
+    async def record(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
+        chains = by_chain(envelopes)
+        # The consumer's checkpoints, updated before us in this transaction, keep anybody else out of these chains.
+        found = await connection.fetch(_FIND_HEADS, *map(list, zip(*chains, strict=True)))
+        heads = {(row["category"], row["part"]): Head(*row) for row in found}
+        entries = [
+            entry for key, events in chains.items() for entry in extend(heads.get(key, Head(*key, 0, GENESIS)), events)
+        ]
         if entries:
-            rows = [_row(category, entry) for entry in entries]
+            rows = [_row(entry) for entry in entries]
             await connection.copy_records_to_table("entry", records=rows, columns=_COLUMNS)
-            await connection.execute(_MOVE_HEAD, category, part, entries[-1].envelope.sequence, entries[-1].hash)
+            moved = {row[:2]: (*row[:3], row[-1]) for row in rows}
+            await connection.execute(_MOVE_HEADS, *map(list, zip(*moved.values(), strict=True)))
 
     async def page(self, tenant: str, filters: Filters, before: Cursor | None, limit: int) -> list[Envelope]:
         conditions, values = ["tenant = $1"], [tenant]  # type: tuple[list[str], list[Any]]
@@ -121,10 +126,10 @@ class PostgresLedger:
         ]  # fmt: skip
 
 
-def _row(category: str, entry: Entry) -> tuple[Any, ...]:
+def _row(entry: Entry) -> tuple[Any, ...]:
     e = entry.envelope
     return (
-        category, e.partition, e.sequence, e.id, e.type, e.subject, e.streamversion, e.tenantid, e.time, e.actorid,
+        log_of(e), e.partition, e.sequence, e.id, e.type, e.subject, e.streamversion, e.tenantid, e.time, e.actorid,
         e.correlationid, e.data, entry.meta, entry.hash,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from bizosaas_events.heads import Line, read
 from bizosaas_events.messages import log_of
 from bizosaas_events.messages.audit import Verification, Verified
 
-from ..domain.chain import extend, link_of
+from ..domain.chain import by_chain, extend, link_of
 from ..domain.entry import Entry, Head
 from ..domain.ports import Cursor, Filters
 
@@ -26,12 +26,12 @@ class MemoryLedger:
         self.chains: dict[tuple[str, int], list[Entry]] = {}
         self._heads: dict[tuple[str, int], Head] = {}
 
-    async def record(self, connection: Any, category: str, envelopes: Sequence[Envelope]) -> None:
-        key = (category, envelopes[0].partition)
-        entries = extend(self._heads.get(key, Head(*key, 0, GENESIS)), envelopes)
-        self.chains.setdefault(key, []).extend(entries)
-        if entries:
-            self._heads[key] = Head(*key, entries[-1].envelope.sequence, entries[-1].hash)
+    async def record(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
+        for key, events in by_chain(envelopes).items():
+            entries = extend(self._heads.get(key, Head(*key, 0, GENESIS)), events)
+            self.chains.setdefault(key, []).extend(entries)
+            if entries:
+                self._heads[key] = Head(*key, entries[-1].envelope.sequence, entries[-1].hash)
 
     async def page(self, tenant: str, filters: Filters, before: Cursor | None, limit: int) -> list[Envelope]:
         found = [

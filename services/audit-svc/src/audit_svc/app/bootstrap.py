@@ -22,6 +22,9 @@ from ..handlers.reactions import Journal
 from ..handlers.signing import Notary
 from .settings import Settings, public_keys
 
+PACE_SECONDS = 0.05
+"""Between two reads of the journal's consumer while little comes. With PostgreSQL, an event took 0.7 ms of a processor
+at 180 a second so, and 2.8 ms at 100 a second without."""
 VERIFIED = Gauge("bizos_audit_heads_verified", "Signed heads of chains, held against the journal at the last signing.")
 CONTRADICTING = Gauge("bizos_audit_heads_contradicting", "How many of them are not those of the journal.")
 
@@ -42,9 +45,10 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Service]:
         statements=statements, notary=notary, verifications=PostgresVerifications(platform.pool), key=key,
         limits=proofs.PageLimits(), codec=platform.store.codec, now=now,
     )  # fmt: skip
+    journal = Consumer(categories(), Journal(ledger).apply, whole=True, together=True, pace=PACE_SECONDS)
     yield Service(
         handlers,
-        consumers={"audit": Consumer(categories(), Journal(ledger).apply, whole=True)},
+        consumers={"audit": journal},
         tasks=(notary.run,),
         checks={"heads": notary.problem},
     )

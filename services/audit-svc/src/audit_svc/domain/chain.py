@@ -13,6 +13,7 @@ import msgspec
 from bizosaas_events import Envelope
 from bizosaas_events.chain import GENESIS, Break, Link, Meta, content_of, link, meta_of
 from bizosaas_events.heads import Held
+from bizosaas_events.messages import log_of
 
 from .entry import Entry, Head
 
@@ -34,6 +35,14 @@ class GapError(Exception):
             f"the journal of {head.category}/{head.partition} ends at {head.position}, "
             f"and the next event has position {envelope.sequence}: restore the journal, or verify it"
         )
+
+
+def by_chain(envelopes: Iterable[Envelope]) -> dict[tuple[str, int], list[Envelope]]:
+    """The events of each log and partition."""
+    chains: dict[tuple[str, int], list[Envelope]] = {}
+    for envelope in envelopes:
+        chains.setdefault((log_of(envelope), envelope.partition), []).append(envelope)
+    return chains
 
 
 def extend(head: Head, envelopes: Iterable[Envelope]) -> list[Entry]:

@@ -38,8 +38,8 @@ class Filters(NamedTuple):
 class Ledger(Protocol):
     """The journal. Entries are only ever added; positions of a chain have no gaps."""
 
-    async def record(self, connection: Any, category: str, envelopes: Sequence[Envelope]) -> None:
-        """Journal the next events of one partition, within the transaction of `connection`.
+    async def record(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
+        """Journal the next events of one or several partitions, within the transaction of `connection`.
 
         What is journalled already is left out. Raises `chain.GapError`.
         """

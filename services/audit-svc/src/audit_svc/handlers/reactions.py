@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from bizosaas_events import Envelope
-from bizosaas_events.messages import log_of
 
 from ..domain.ports import Ledger
 
@@ -17,4 +16,4 @@ class Journal:
 
     async def apply(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
         """Nothing is decoded: an event that this version does not know is journalled like any other."""
-        await self._ledger.record(connection, log_of(envelopes[0]), envelopes)
+        await self._ledger.record(connection, envelopes)

@@ -30,8 +30,11 @@ set tenant = excluded.tenant, version = excluded.version, state = excluded.state
 """
 _NAMES = "select id, state->>'name' from view where kind = 'member' and id = any($1)"
 _TOLD = "select event_id from feed where event_id = any($1)"
-_COUNT = """insert into feed_counter (tenant, number) values ($1, $2)
-            on conflict (tenant) do update set number = feed_counter.number + excluded.number returning number"""
+# Counters are locked in one order, so two instances cannot wait for each other.
+_COUNT = """insert into feed_counter (tenant, number)
+            select * from unnest($1::text[], $2::bigint[]) as u (tenant, number) order by tenant
+            on conflict (tenant) do update set number = feed_counter.number + excluded.number
+            returning tenant, number"""
 _FEED = """
 insert into feed (tenant, number, event_id, type, subject, version, at, actor, words, position, correlation_id,
                   causation_id)
@@ -75,7 +78,7 @@ class ReadModel:
         self._decoders = {kind: msgspec.json.Decoder(view.state).decode for kind, view in views.items()}
 
     async def apply(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
-        """Fold a batch of one partition, within the connection's transaction."""
+        """Fold a batch, each partition's events in order, within the connection's transaction."""
         await connection.execute("select set_config('app.tenant', $1, true)", ALL_TENANTS)
         events = [self._decode(envelope) for envelope in envelopes]
         await self._fold(connection, envelopes, events)
@@ -124,7 +127,8 @@ class ReadModel:
             return
         actors = {a for e, event in events for a in actors_in(event, e)}
         members = [actor.partition(":")[2] for actor in actors if actor.startswith("member:")]
-        names = {f"member:{id}": name for id, name in await connection.fetch(_NAMES, members)}
+        found = await connection.fetch(_NAMES, members) if members else ()
+        names = {f"member:{id}": name for id, name in found}
         names |= {actor: "an agent" for actor in actors if actor.startswith("agent:")}
         told: dict[str, list[tuple[Any, ...]]] = {}
         for e, event in events:
@@ -135,9 +139,8 @@ class ReadModel:
                  e.correlationid, e.causationid)
             )  # fmt: skip
         rows: list[tuple[Any, ...]] = []
-        # Counters are locked in one order, so two instances cannot wait for each other.
-        for tenant in sorted(told):
-            last = await connection.fetchval(_COUNT, tenant, len(told[tenant]))
+        counts = [len(of_tenant) for of_tenant in told.values()]
+        for tenant, last in await connection.fetch(_COUNT, list(told), counts):
             first = last - len(told[tenant]) + 1
             rows += [(tenant, number, *row) for number, row in enumerate(told[tenant], first)]
         await connection.execute(_FEED, *map(list, zip(*rows, strict=True)))

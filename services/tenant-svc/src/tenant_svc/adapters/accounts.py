@@ -7,6 +7,10 @@ import asyncpg
 
 from ..domain.ports import Account
 
+# An update that changes nothing returns the row in the way, also one that another transaction has just written.
+_CLAIM_SLUG = """insert into tenant_slug as s (slug, tenant_id) values ($1, $2)
+                 on conflict (slug) do update set tenant_id = s.tenant_id returning tenant_id"""
+
 
 class PostgresAccounts:
     """See `Accounts`. An address is kept as its digest under `key` (HMAC-SHA256), so that nobody reads or guesses it."""
@@ -27,10 +31,8 @@ class PostgresAccounts:
         await self._pool.execute("vacuum full account")
 
     async def claim_slug(self, slug: str, tenant_id: str) -> bool:
-        await self._pool.execute(
-            "insert into tenant_slug (slug, tenant_id) values ($1, $2) on conflict do nothing", slug, tenant_id
-        )
-        return bool(await self._pool.fetchval("select tenant_id from tenant_slug where slug = $1", slug) == tenant_id)
+        owner = await self._pool.fetchval(_CLAIM_SLUG, slug, tenant_id)
+        return bool(owner == tenant_id)
 
     async def claim_email(self, email: str, account: Account) -> bool:
         address = self._address(email)
