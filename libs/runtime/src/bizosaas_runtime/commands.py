@@ -20,6 +20,7 @@ from faststream.redis import RedisBroker, RedisClusterBroker, RedisStreamMessage
 from faststream.redis.subscriber.usecases import LogicSubscriber
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
+from redis.asyncio import RedisCluster
 from redis.exceptions import RedisError, ResponseError
 
 from bizosaas_events import (
@@ -33,18 +34,20 @@ from bizosaas_events import (
     UnknownTypeError,
 )
 from bizosaas_events.bus import Handler, Names, answer
-from bizosaas_events.bus.connecting import Client, address_of
+from bizosaas_events.bus.connecting import Client, address_of, close
 from bizosaas_events.bus.redis import send_reply
 from bizosaas_events.dead_letters import Report, bury
 from bizosaas_events.envelope import from_fields
 from bizosaas_events.failures import Failure, failure_of
+from bizosaas_events.stopping import stop
 from bizosaas_ports.access import allows
 
 from . import telemetry
 
 MAX_RECORDS = 10
 MAX_DELIVERIES = 5
-POLL_MS = 100
+BLOCK_MS = 1000
+"""How long a read waits at most; what comes ends it at once."""
 DRAIN_SECONDS = 25.0
 HANDLED = Counter("bizos_commands_total", "Handled commands.", ["type", "outcome"])
 SECONDS = Histogram("bizos_command_seconds", "Time to handle a command.", ["type"])
@@ -89,10 +92,14 @@ class CommandHost:
             graceful_timeout=DRAIN_SECONDS,
         )
         live = StreamSub(
-            self._stream, group=service, consumer=self._consumers[0], max_records=MAX_RECORDS, polling_interval=POLL_MS
+            self._stream, group=service, consumer=self._consumers[0], max_records=MAX_RECORDS, polling_interval=BLOCK_MS
         )
         recovery = StreamSub(
-            self._stream, group=service, consumer=self._consumers[1], min_idle_time=idle_ms, polling_interval=POLL_MS
+            self._stream,
+            group=service,
+            consumer=self._consumers[1],
+            min_idle_time=idle_ms,
+            polling_interval=max(idle_ms // 10, 100),
         )
         self._subscribers: list[LogicSubscriber] = []
         for sub in (live, recovery):
@@ -134,7 +141,13 @@ class CommandHost:
     async def drain(self) -> None:
         """Finish what is in hand, take nothing new, and hand over at once what could not be finished."""
         self._draining = True
+        client = await self._broker.connect()
+        reading = [task for subscriber in self._subscribers for task in subscriber.tasks]
         await self._broker.stop()
+        # It does not wait for them, and one of them may connect anew, to try again what failed as its connection closed.
+        await stop(reading)
+        if isinstance(client, RedisCluster):
+            await close(client)
         for consumer in self._consumers:
             ids = await self._in_hand(consumer)
             if ids:

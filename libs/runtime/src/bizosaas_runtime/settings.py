@@ -1,7 +1,9 @@
 """Settings: read once from the environment, frozen, and refused at start when something is missing or wrong."""
 
+import contextlib
 import socket
 import sys
+from collections.abc import Iterator
 from typing import TypeVar
 
 from pydantic import Field, PostgresDsn, RedisDsn, ValidationError, field_validator
@@ -21,6 +23,16 @@ class WrongSettingError(Exception):
     not raise SystemExit itself: inside a task that tears the event loop down
     under everybody else, and the process may hang.
     """
+
+
+@contextlib.contextmanager
+def ended_by_wrong_settings() -> Iterator[None]:
+    """End the process with what a WrongSettingError says, and with `WRONG_SETTING`."""
+    try:
+        yield
+    except WrongSettingError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(WRONG_SETTING) from None
 
 
 class Settings(BaseSettings):

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import gc
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
 import structlog
-from redis.exceptions import RedisError
+import uvloop
+from redis.exceptions import AuthenticationError, RedisError
 from sqlalchemy.exc import OperationalError
 
 from bizosaas_events import Command, Envelope, messages
@@ -24,10 +24,11 @@ from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.consumer import ATTEMPTS, Apply, Enter, Feed, OrderedConsumer
 from bizosaas_events.dead_letters import DeadLetters
+from bizosaas_events.outages import OUTAGES
 from bizosaas_events.projecting import Projector
 from bizosaas_events.relay import Relay
 from bizosaas_events.stopping import stop as stop_all
-from bizosaas_events.store.migrating import migrate
+from bizosaas_events.store.migrating import NewerDatabaseError, migrate
 from bizosaas_events.store.postgres import PostgresEventStore, open_pool
 from bizosaas_events.versions import Projection, Versions
 
@@ -35,7 +36,7 @@ from . import logging, operations, rebuilding, telemetry
 from .commands import CommandHost
 from .health import Check, Health, HealthServer, require_free
 from .measures import Measures
-from .settings import WRONG_SETTING, ServiceSettings, WrongSettingError, instance_name, load
+from .settings import ServiceSettings, WrongSettingError, ended_by_wrong_settings, instance_name, load
 
 OUTAGE_SECONDS = 10
 """A relay that has failed for so long makes the process not ready."""
@@ -65,6 +66,10 @@ class Consumer(NamedTuple):
     apply: Apply
     whole: bool = False
     """Its effect is worth nothing with an event missing: what cannot be applied holds up its partition until it can."""
+    together: bool = False
+    """Its effect is within the database alone: events of several partitions may share a transaction."""
+    pace: float = 0.0
+    """Seconds between two reads, where nobody waits for the effect: one event at a time costs more than several."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,8 @@ def run(name: str, settings: type[S], bootstrap: Bootstrap[S], migrations: Modul
     provider = telemetry.configure(f"{name}-svc", loaded.otel_exporter_otlp_endpoint)
     collect_seldom()
     try:
-        asyncio.run(_main(name, loaded, bootstrap, migrations))
-    except WrongSettingError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(WRONG_SETTING) from None
+        with ended_by_wrong_settings():
+            uvloop.run(_main(name, loaded, bootstrap, migrations))
     finally:
         provider.shutdown()
 
@@ -154,16 +157,14 @@ async def open_platform(
     """Migrate and connect, waiting for what is away; None when `stop` came first.
 
     `remember_seconds` is for the bus: how long it is known who sent a command.
+    Raises WrongSettingError where waiting would not help.
     """
     url = str(settings.database_url)
-    packages = [migrations] if migrations else []
-    if not await _wait(
-        "PostgreSQL", lambda: asyncio.to_thread(migrate, url, *packages), (OperationalError, OSError), stop
-    ):
+    if not await _wait(_POSTGRESQL, lambda: _migrated(url, [migrations] if migrations else []), stop):
         yield None
         return
     redis = connect(str(settings.redis_url))
-    if not await _wait("Redis", lambda: redis.ping(), (RedisError, OSError), stop):
+    if not await _wait(_REDIS, lambda: redis.ping(), stop):
         yield None
         return
     instance = instance_name(f"{name}-svc")
@@ -180,16 +181,39 @@ async def open_platform(
     await redis.aclose()
 
 
-async def _wait(
-    what: str, attempt: Callable[[], Awaitable[object]], away: tuple[type[Exception], ...], stop: asyncio.Event
-) -> bool:
+class _Needed(NamedTuple):
+    """A server without which nothing starts: the setting that says where it is, and what says that it is away, or that
+    the setting is wrong."""
+
+    name: str
+    setting: str
+    away: tuple[type[Exception], ...]
+    wrong: tuple[type[Exception], ...]
+
+
+_POSTGRESQL = _Needed(
+    "PostgreSQL", "BIZOS_DATABASE_URL", (*OUTAGES, OperationalError),
+    (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, NewerDatabaseError),
+)  # fmt: skip
+_REDIS = _Needed("Redis", "BIZOS_REDIS_URL", (RedisError, OSError), (AuthenticationError,))
+
+
+async def _migrated(url: str, packages: Sequence[ModuleType]) -> None:
+    # asyncpg tells by a type of its own what libpq, which migrates, tells in a sentence: that a password is wrong.
+    await (await asyncpg.connect(url)).close()
+    await asyncio.to_thread(migrate, url, *packages)
+
+
+async def _wait(needed: _Needed, attempt: Callable[[], Awaitable[object]], stop: asyncio.Event) -> bool:
     pause = 0.2
     while not stop.is_set():
         try:
             await attempt()
             return True
-        except away as error:
-            _log.warning(f"waiting for {what}", error=str(error).split("\n")[0])
+        except needed.wrong as error:
+            raise WrongSettingError(f"{needed.setting} cannot be used: {error}.") from error
+        except needed.away as error:
+            _log.warning(f"waiting for {needed.name}", error=str(error).split("\n")[0])
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
             pause = min(pause * 2, 2.0)
@@ -202,8 +226,8 @@ def consumer_of(platform: Platform[S], name: str, consumer: Consumer, *, enter: 
     feeds = [Feed(c, settings.partitions, store if c == store.category else None) for c in consumer.logs]
     made = OrderedConsumer(
         name, feeds, consumer.apply, pool=platform.pool, redis=platform.redis, env=settings.env,
-        instance=platform.instance, attempts=None if consumer.whole else ATTEMPTS, enter=enter,
-        version=version_of(store.category),
+        instance=platform.instance, together=consumer.together, pace=consumer.pace,
+        attempts=None if consumer.whole else ATTEMPTS, enter=enter, version=version_of(store.category),
     )  # fmt: skip
     platform.measures.consumers.add(made)
     return made
@@ -220,10 +244,10 @@ async def open_projection(
     platform: Platform[S], logs: Sequence[str], definitions: Sequence[Projection],
     committed: Callable[[Sequence[Envelope]], None] = lambda events: None,
 ) -> Projector:  # fmt: skip
-    """A projection in versions; `committed` is called after each commit of any of them, with what was applied."""
+    """A projection in versions; `committed` is called after each commit of any of them, with what was applied or parked."""
 
     def make(name: str, apply: Apply, *, enter: Enter) -> OrderedConsumer:
-        consumer = consumer_of(platform, name, Consumer(logs, apply), enter=enter)
+        consumer = consumer_of(platform, name, Consumer(logs, apply, together=True), enter=enter)
         consumer.committed = committed
         return consumer
 

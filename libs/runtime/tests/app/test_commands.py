@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from redis.asyncio import RedisCluster
 
 from bizosaas_events import Codec, Command, Context, Envelope, Kind, Reply, Result, new_id
 from bizosaas_events.bus import Answer, CommandBus, Handler, bind
@@ -24,7 +25,7 @@ from bizosaas_events.testing.waiting import until
 from bizosaas_runtime.commands import MAX_DELIVERIES, CommandHost
 from bizosaas_sandbox.testing import one_redis
 
-IDLE_MS = 400
+IDLE_MS = 800
 
 
 class Probe(Command, frozen=True, kw_only=True, tag="account.probe.v1"):
@@ -254,6 +255,29 @@ async def test_draining_finishes_what_is_in_hand_and_hands_over_the_rest_at_once
             replies = await asyncio.gather(*asked)
     assert [reply.problem for reply in replies] == [None] * 12
     assert len(began) == 12
+
+
+@pytest.mark.parametrize(
+    "any_redis_url",
+    [pytest.param("redis_cluster_server", marks=pytest.mark.xdist_group("redis-cluster"))],
+    indirect=True,
+    ids=["cluster"],
+)
+async def test_after_an_error_draining_leaves_no_connection_open(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def of_the_host() -> int:
+        lists: Any = await stage.redis.client_list(target_nodes=RedisCluster.PRIMARIES)
+        return sum("faststream" in client["lib-name"] for clients in lists.values() for client in clients)
+
+    async with stage.host() as host:
+        assert (await stage.probe()).problem is None
+        assert await of_the_host() > 0
+        client: Any = await host._broker.connect()
+        # As redis-py leaves it after a ConnectionError, until the next command.
+        monkeypatch.setattr(RedisCluster, "initialize", lambda self, **_: asyncio.sleep(0))
+        client._initialize = True
+        await host.drain()
+        monkeypatch.undo()
+    await until(lambda: _is_zero(of_the_host()))
 
 
 async def test_a_lost_group_is_made_again_at_the_beginning(stage: Stage) -> None:

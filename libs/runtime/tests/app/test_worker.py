@@ -8,9 +8,17 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from bizosaas_events.store.migrating import migrate
 from bizosaas_events.testing.waiting import until
 from bizosaas_runtime.health import PORT_TAKEN
+from bizosaas_runtime.settings import WRONG_SETTING
+from bizosaas_sandbox.servers.postgres import Postgres
 from bizosaas_sandbox.servers.redis import Redis as RedisServer
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -119,3 +127,67 @@ async def test_a_health_port_that_is_taken_ends_it_and_is_named(
             _, log = await asyncio.wait_for(service.process.communicate(), 60)
             assert service.process.returncode == PORT_TAKEN
             assert "BIZOS_HEALTH_PORT: 127.0.0.1:" in log.decode()
+
+
+async def test_it_waits_for_a_postgresql_that_comes_later(
+    private_postgres: Postgres, redis_url: str, env_name: str
+) -> None:
+    url = private_postgres.create_database("late", "late", "late")
+    await asyncio.to_thread(private_postgres.stop)
+    async with running(url, redis_url, env_name) as service:
+        await until(service.is_not_ready, 40)
+        await asyncio.to_thread(private_postgres.start)
+        await until(service.is_ready, 40)
+        code, log = await service.end()
+        assert code == 0
+        assert "waiting for PostgreSQL" in log
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("password", "password authentication failed"), ("database", 'database "nowhere" does not exist')],
+)
+async def test_a_database_setting_that_is_wrong_ends_the_start_and_is_named(
+    database_url: str, redis_url: str, env_name: str, part: str, said: str
+) -> None:
+    parts = urlsplit(database_url)
+    wrong = {
+        "password": parts._replace(netloc=f"{parts.username}:canary@{parts.hostname}:{parts.port}"),
+        "database": parts._replace(path="/nowhere"),
+    }
+    log = await ended_at_once(urlunsplit(wrong[part]), redis_url, env_name)
+    assert f"BIZOS_DATABASE_URL cannot be used: {said}" in log
+    assert "canary" not in log
+
+
+async def test_a_redis_that_wants_another_password_ends_the_start_and_is_named(
+    database_url: str, private_redis: RedisServer, env_name: str
+) -> None:
+    async with Redis.from_url(private_redis.url) as redis:
+        await redis.config_set("requirepass", "right")
+    for url in (private_redis.url, private_redis.url.replace("://", "://:canary@")):
+        log = await ended_at_once(database_url, url, env_name)
+        assert "BIZOS_REDIS_URL cannot be used: " in log
+        assert "canary" not in log
+
+
+async def test_a_database_of_a_newer_version_ends_the_start_with_what_to_do(
+    database_url: str, redis_url: str, env_name: str
+) -> None:
+    await asyncio.to_thread(migrate, database_url)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("update revision_of_bizosaas_events set version_num = '9999'")
+    await connection.close()
+    log = await ended_at_once(database_url, redis_url, env_name)
+    assert "the database was written by a newer version" in log
+    assert "'9999'" in log
+    assert "start that version, or restore a backup" in log
+
+
+async def ended_at_once(database_url: str, redis_url: str, env: str) -> str:
+    """What a process says whose settings are wrong: no traceback."""
+    async with running(database_url, redis_url, env) as service:
+        _, said = await asyncio.wait_for(service.process.communicate(), 60)
+        assert service.process.returncode == WRONG_SETTING, said
+        assert b"Traceback" not in said
+        return said.decode()

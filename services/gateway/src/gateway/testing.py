@@ -113,7 +113,7 @@ class Services:
                         command = cast(Command, messages.codec().decode(envelope))
                         self.seen.append((envelope, command))
                         if command.service not in self.silent:
-                            await send_reply(self.redis, names, envelope, await self._reply(command, envelope))
+                            await send_reply(self.redis, names, envelope, await self.reply(command, envelope))
             except (OSError, RedisError):
                 await asyncio.sleep(0.05)
 
@@ -157,7 +157,8 @@ class Services:
         self.accounts[email] = (cast(tenant.MemberAdded, messages.codec().decode(recorded)), command.sealed_password)
         return recorded
 
-    async def _reply(self, command: Command, envelope: Envelope) -> Reply:
+    async def reply(self, command: Command, envelope: Envelope) -> Reply:
+        """What a service would answer, its events recorded."""
         if not allows(envelope.actorrole, command.permission):
             problem = Problem(kind=Kind.FORBIDDEN, slug="permission-missing", detail="No.")
             return Reply(command_id=envelope.id, problem=problem)

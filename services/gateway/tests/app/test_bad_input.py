@@ -75,6 +75,18 @@ async def test_a_body_over_one_mebibyte_is_refused(world: World) -> None:
     assert world.services.commands(Connect) == []
 
 
+async def test_a_body_of_exactly_one_mebibyte_is_taken(world: World) -> None:
+    ada = await world.admin()
+    sent, headers = json.dumps(GOOD).encode(), {"Content-Type": "application/json"}
+
+    taken = await ada.post("/v1/connections", content=sent.ljust(1024 * 1024), headers=headers)
+
+    assert taken.status_code == 202, taken.text
+    is_problem(
+        await ada.post("/v1/connections", content=sent.ljust(1024 * 1024 + 1), headers=headers), 413, "too-large"
+    )
+
+
 async def test_a_body_that_is_not_json_is_refused(world: World) -> None:
     ada = await world.admin()
 

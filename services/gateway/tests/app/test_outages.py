@@ -139,6 +139,17 @@ def test_a_missing_or_wrong_setting_ends_the_start_and_names_itself(settings_of:
     assert "BIZOS_TENANT_SVC_PUBLIC_KEY is wrong" in said
 
 
+def test_a_database_that_cannot_be_used_ends_the_start_and_is_named(settings_of: Callable[..., Settings]) -> None:
+    settings = settings_of()
+    nowhere = f"{str(settings.database_url).rpartition('/')[0]}/nowhere"
+    with a_process(settings, BIZOS_DATABASE_URL=nowhere) as process:
+        _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 78, said
+    assert 'BIZOS_DATABASE_URL cannot be used: database "nowhere" does not exist' in said
+    assert "Traceback" not in said
+
+
 async def test_a_taken_port_ends_the_start_with_one_sentence(world: World) -> None:
     with a_process(world.settings) as process:
         _, said = await asyncio.to_thread(process.communicate, timeout=30)

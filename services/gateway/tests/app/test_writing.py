@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 
+from bizosaas_events.bus import Names
+from bizosaas_events.bus.redis import send_reply
 from bizosaas_events.messages.connector import CallOperation, Connect
 from gateway.testing import SECRET_KEY, World, connected
 
@@ -68,6 +70,23 @@ async def test_who_waits_in_vain_is_told_that_it_goes_on(world: World) -> None:
     assert (await ada.get(sent.headers["Location"])).json()["status"] == "pending"
 
 
+async def test_what_has_begun_is_pending_until_it_has_ended(world: World) -> None:
+    ada = await world.admin()
+    made = await connected(ada)
+    world.services.silent.add("connector")
+    path = f"/v1/connections/{made['id']}/calls"
+
+    sent = await ada.post(path, json=CALL, headers={"Prefer": "wait=1"})
+    ((envelope, command),) = world.services.commands(CallOperation)
+    reply = await world.services.reply(command, envelope)
+    begun = await ada.get(path, headers={"Read-After": reply.position})
+    assert [call["status"] for call in begun.json()["items"]] == ["started"], "what it has recorded is known here"
+
+    assert (await ada.get(sent.headers["Location"])).json()["status"] == "pending"
+    await send_reply(world.services.redis, Names(world.settings.env), envelope, reply)
+    assert (await ada.get(sent.headers["Location"])).json()["result"]["data"] == {"id": "7"}
+
+
 async def test_a_refusal_is_told_with_the_outcome(world: World) -> None:
     ada = await world.admin()
 
@@ -76,6 +95,8 @@ async def test_a_refusal_is_told_with_the_outcome(world: World) -> None:
     said = await outcome(ada, sent.headers["Location"])
     assert said["status"] == "refused"
     assert said["problem"]["type"] == "/problems/not-found"
+    await world.services.redis.delete(f"{world.settings.env}:outcome:{said['command_id']}")
+    assert (await ada.get(sent.headers["Location"])).json() == {"command_id": said["command_id"], "status": "refused"}
 
 
 async def test_what_became_of_a_command_is_known_after_its_answer_is_forgotten(world: World) -> None:
@@ -146,16 +167,17 @@ async def test_a_key_stands_for_one_request_of_one_person(world: World) -> None:
     ben = await world.member("ben@acme.test", "tenant_admin")
     made = await connected(ada)
     path, headers = f"/v1/connections/{made['id']}/calls", {"Idempotency-Key": "k1"}
-    await ada.post(path, json=CALL, headers=headers)
+    await ada.post(path, json=CALL, headers={**headers, "Prefer": "wait=5"})
     before = len(world.services.commands(CallOperation))
 
     other = await ada.post(path, json={**CALL, "arguments": {"limit": 4}}, headers=headers)
-    bens = await ben.post(path, json={**CALL, "arguments": {"limit": 4}}, headers=headers)
+    bens = await ben.post(path, json={**CALL, "arguments": {"limit": 4}}, headers={**headers, "Prefer": "wait=5"})
 
     assert other.status_code == 422
     assert other.json()["type"] == "/problems/idempotency-key-reused"
-    assert bens.status_code == 202
-    assert bens.json()["command_id"] not in {e.id for e, _ in world.services.commands(CallOperation)[:before]}
+    assert bens.status_code == 200
+    sent = [envelope.id for envelope, _ in world.services.commands(CallOperation)]
+    assert sent[before:] == [bens.json()["command_id"]], "what was refused has sent nothing"
     assert (await ada.post(path, json=CALL, headers={"Idempotency-Key": "a b"})).status_code == 400
 
 

@@ -10,6 +10,7 @@ from litestar import Litestar
 from redis.exceptions import RedisError
 
 from bizosaas_events import Envelope, messages
+from bizosaas_events.messages import log_of
 from bizosaas_events.versions import Projection
 from bizosaas_ports.sealing import parse_public
 from bizosaas_runtime.health import Check
@@ -48,7 +49,8 @@ async def bootstrap(platform: Platform[Settings]) -> AsyncIterator[Gateway]:
     views = ReadModel(messages.codec(), messages.views(), erased=erased)
 
     def committed(events: Sequence[Envelope]) -> None:
-        gateway.wakeups.wake("", *{event.tenantid for event in events})
+        partitions = {f"{log_of(event)}/{event.partition}" for event in events}
+        gateway.wakeups.wake("", *partitions, *{event.tenantid for event in events})
 
     # A change of the tables or of the fold is a higher definition, beside the one that is live.
     definitions = [Projection(READ_MODEL, 1, TABLES, views.apply, UNLOCK, by=("kind", "tenant"))]

@@ -62,7 +62,8 @@ class Gateway:
 
 
 class Wakeups:
-    """Wakes whoever waits for a tenant's feed (by the tenant's id) or for any commit (by "")."""
+    """Wakes whoever waits for a tenant's feed (by the tenant's id), for a partition of a log (by
+    `<category>/<partition>`), or for any commit (by "")."""
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}

@@ -196,13 +196,13 @@ async def _reach(call: Call, text: str) -> None:
     end = time.monotonic() + settings.read_after_seconds
     consumer, views = call.gateway.read_model.consumer, call.gateway.views
     while True:
-        ours = consumer.held.get((category, partition))
+        ours = consumer.position(category, partition)
         if (ours if ours is not None else await views.checkpoint(consumer.name, category, partition)) >= wanted:
             return
         if time.monotonic() >= end:
             raise BehindError(text)
         # Our own commits wake us; another instance's are only found by looking.
-        await call.gateway.wakeups.wait("", 1.0 if ours is not None else 0.05)
+        await call.gateway.wakeups.wait(f"{category}/{partition}", 1.0 if ours is not None else 0.05)
 
 
 async def tenant_exists(call: Call, tenant: str) -> bool:

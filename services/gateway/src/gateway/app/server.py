@@ -14,7 +14,7 @@ from bizosaas_events.dead_letters import DeadLetters
 from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_runtime import logging, operations, rebuilding, telemetry
 from bizosaas_runtime.health import Health, require_free
-from bizosaas_runtime.settings import load
+from bizosaas_runtime.settings import ended_by_wrong_settings, load
 from bizosaas_runtime.worker import host_of, open_platform, relay_of
 
 from ..adapters import migrations
@@ -39,7 +39,8 @@ def run() -> None:
     provider = telemetry.configure("gateway", settings.otel_exporter_otlp_endpoint)
     require_free("BIZOS_HTTP_PORT", settings.host, settings.http_port)
     try:
-        uvloop.run(serve(settings))
+        with ended_by_wrong_settings():
+            uvloop.run(serve(settings))
     finally:
         provider.shutdown()
 

@@ -27,10 +27,11 @@ class Commands(Controller):
 
 
 async def outcome_of(call: Call, command_id: str) -> Outcome:
-    """From the answer while Redis has it, from the events it caused after that. Raises StreamNotFoundError.
+    """From the answer while Redis has it, after that from what is known of its end and of the events it caused.
 
     A command's id stands in the events that everybody of the tenant follows, and
     what it brought may be for another role: only who sent it is told more than how it ended.
+    Raises StreamNotFoundError.
     """
     try:
         command_id = str(UUID(command_id))
@@ -43,6 +44,8 @@ async def outcome_of(call: Call, command_id: str) -> Outcome:
     ours = mine or (sender is not None and (manages or sender.tenant == call.tenant))
     if ours and (reply := await bus.outcome(command_id)) is not None:
         return answered(reply, whole=mine)
+    if ours and sender is not None and sender.ended != "done":  # it may have recorded something on its way
+        return Outcome(command_id=command_id, status=sender.ended)
     caused = await call.gateway.views.caused(ALL_TENANTS if ours or manages else call.tenant, command_id)
     if caused is not None:
         return Outcome(
@@ -51,7 +54,7 @@ async def outcome_of(call: Call, command_id: str) -> Outcome:
         )  # fmt: skip
     if not ours:
         raise StreamNotFoundError(f"command-{command_id}")
-    return Outcome(command_id=command_id, status="pending")
+    return Outcome(command_id=command_id, status="done")
 
 
 def answered(reply: Reply, *, whole: bool) -> Outcome:
