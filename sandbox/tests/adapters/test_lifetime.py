@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bizosaas_sandbox.servers.binaries import Binary
+from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.redis import Redis
 from bizosaas_sandbox.servers.wordpress import WordPressStandIn
 
@@ -170,6 +172,43 @@ def test_starting_and_stopping_twice_changes_nothing(data: Path) -> None:
     server.stop()
     server.stop()
     assert not server.running
+
+
+class Draining(ProcessServer):
+    """Takes half a second to end what it has in hand."""
+
+    name = "draining"
+    url = ""
+
+    def find(self) -> Binary:
+        return Binary(path=Path(sys.executable), version="this", source="this environment")
+
+    def command(self) -> list[str | Path]:
+        program = """
+import signal, sys, time
+from pathlib import Path
+def finish(*_):
+    time.sleep(0.5)
+    Path("finished").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, finish)
+Path("ready").touch()
+time.sleep(60)
+"""
+        return [self.binary.path, "-c", program]
+
+    def ready(self) -> bool:
+        return (self.data / "ready").exists()
+
+
+@pytest.mark.parametrize(("grace", "finished"), [(10.0, True), (0.1, False)])
+def test_a_server_may_finish_what_it_has_in_hand_within_its_grace(
+    data: Path, monkeypatch: pytest.MonkeyPatch, grace: float, finished: bool
+) -> None:
+    monkeypatch.setattr(Draining, "grace", grace)
+    server = Draining(data).start()
+    server.stop()
+    assert (data / "finished").exists() is finished
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -38,8 +38,10 @@ class ChildProcess:
         uid: int | None = None,
         gid: int | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
+        grace: float = guardian.GRACE,
     ) -> None:
         self.server, self.log, self.note, self.stop_signal = server, log, note, stop_signal
+        self.grace = grace
         identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": gid, "extra_groups": []}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -89,8 +91,8 @@ class ChildProcess:
         return ""
 
     def stop(self, how: signal.Signals | None = None) -> None:
-        """End the process and its workers, orderly if it can within a few seconds."""
-        guardian.end(self.pid, self.started, how or self.stop_signal)
+        """End the process and its workers, orderly if it can within its grace, in seconds."""
+        guardian.end(self.pid, self.started, how or self.stop_signal, self.grace)
         self.process.wait()
         _forget(self)
         self.note.unlink(missing_ok=True)

@@ -1,15 +1,20 @@
-"""Postgres and Redis in containers by testcontainers, for whoever prefers them to child processes.
+"""Postgres and Redis in containers by testcontainers, where a container engine is there.
 
 testcontainers belongs to the development group, so it is imported only when containers are wanted.
 """
 
+import functools
+import gc
 import os
 import time
+import warnings
+from contextlib import ExitStack
 from typing import Self
 
 from bizosaas_sandbox.servers.base import ServerError
 from bizosaas_sandbox.servers.children import answers
 from bizosaas_sandbox.servers.databases import SUPERUSER, PostgresDatabases
+from bizosaas_sandbox.servers.postgres import THROW_AWAY
 
 WANTED = "BIZOS_TEST_CONTAINERS"
 POSTGRES_IMAGE = "postgres:17-alpine"
@@ -17,23 +22,36 @@ REDIS_IMAGE = "redis:7.4-alpine"
 READY_WITHIN = 90.0
 
 
+@functools.cache
 def wanted() -> bool:
-    """Whether the environment asks for containers and an engine answers."""
-    if os.environ.get(WANTED) != "1":
+    """Whether an engine answers that has the images or can fetch them. `BIZOS_TEST_CONTAINERS=0` does without."""
+    if os.environ.get(WANTED) == "0":
         return False
-    import docker  # type: ignore[import-untyped]  # it ships no types
-    from docker.errors import DockerException  # type: ignore[import-untyped]  # as above
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # docker-py leaves its socket open where nobody answers
+        there = _an_engine_has_the_images()
+        gc.collect()
+    return there
 
+
+def _an_engine_has_the_images() -> bool:
     try:
-        client = docker.from_env(timeout=5)
-    except DockerException:
+        import docker  # type: ignore[import-untyped]  # it ships no types
+        from docker.errors import DockerException, ImageNotFound  # type: ignore[import-untyped]  # as above
+    except ImportError:
         return False
-    try:
-        return bool(client.ping())
-    except DockerException:
-        return False
-    finally:
-        client.close()
+    with ExitStack() as closing:
+        try:
+            client = docker.from_env()
+            closing.callback(client.close)
+            for image in (POSTGRES_IMAGE, REDIS_IMAGE):
+                try:
+                    client.images.get(image)
+                except ImageNotFound:
+                    client.images.pull(image)
+        except DockerException:
+            return False
+    return True
 
 
 class _Container:
@@ -91,6 +109,7 @@ class PostgresContainer(_Container, PostgresDatabases):
     def __init__(self) -> None:
         super().__init__()
         self._container.with_env("POSTGRES_PASSWORD", self.superuser_password)
+        self._container.with_command(" ".join(["postgres", *(f"-c {k}={v}" for k, v in THROW_AWAY.items())]))
 
     @property
     def url(self) -> str:

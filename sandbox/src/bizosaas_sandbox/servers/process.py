@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 from bizosaas_sandbox.servers.base import Say, ServerError, silent
 from bizosaas_sandbox.servers.binaries import Binary
 from bizosaas_sandbox.servers.children import PORT_TAKEN, ChildProcess, free_port, sweep
+from bizosaas_sandbox.servers.guardian import GRACE
 
 
 class ProcessServer(ABC):
@@ -22,6 +23,8 @@ class ProcessServer(ABC):
 
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    grace: ClassVar[float] = GRACE
+    """Seconds it may take to end after that signal, before it is killed."""
 
     def __init__(
         self, data: Path, *, port: int = 0, binary: Binary | None = None, say: Say = silent, timeout: float = 60
@@ -127,6 +130,7 @@ class ProcessServer(ABC):
             uid=uid,
             gid=gid,
             stop_signal=self.stop_signal,
+            grace=self.grace,
         )
         self._child = child
         try:
