@@ -30,6 +30,19 @@ def test_a_container_has_no_capabilities_and_cannot_gain_any(name: str) -> None:
     assert container["read_only"] is (name not in MAY_WRITE)
 
 
+def test_the_image_has_no_build_tools_and_runs_as_nobody_special() -> None:
+    """Of the service image: built in one stage, run in another, as a number that Kubernetes can tell from root."""
+    lines = (ROOT / "deploy/docker/service.Dockerfile").read_text().splitlines()
+    stages = [n for n, line in enumerate(lines) if line.startswith("FROM ")]
+    assert len(stages) == 2
+    run = lines[stages[-1] :]
+    users = [line.split()[1] for line in run if line.startswith("USER ")]
+    assert [re.fullmatch(r"[1-9]\d*:[1-9]\d*", user) is not None for user in users] == [True]
+    copied = [line for line in run if line.startswith(("COPY ", "ADD "))]
+    assert copied == ["COPY --from=build /opt/bizos /opt/bizos"]
+    assert not any("pip install" in line for line in run)
+
+
 @pytest.mark.parametrize("name", [name for name, container in COMPOSE.items() if "ports" in container])
 def test_a_published_port_is_on_loopback(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in COMPOSE[name]["ports"])

@@ -22,7 +22,7 @@ def _comes_last(item: pytest.Item) -> bool:
     return item.path.parent == Path(__file__).parent and item.path.name in LAST
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def alone(testrun_uid: str) -> Iterator[None]:
     """That all journeys run in one worker: their order matters, and a second platform would cost a minute."""
     mark = Path(tempfile.gettempdir()) / f"bizos-platform-{testrun_uid}"
@@ -31,8 +31,9 @@ def alone(testrun_uid: str) -> Iterator[None]:
     mark.unlink()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(run_folder: Path, alone: None) -> Iterator[Platform]:
+    """Ends with the last journey: idle, it would take a quarter of a core from all tests that follow."""
     try:
         with running_platform(run_folder / "platform") as platform:
             yield platform
@@ -40,7 +41,7 @@ def platform(run_folder: Path, alone: None) -> Iterator[Platform]:
         pytest.skip(f"not to be had on this machine: {error}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def played(platform: Platform) -> Iterator[Story]:
     """The story, played once; it raises when a step does not hold."""
     with platform.story() as story:

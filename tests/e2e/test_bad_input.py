@@ -1,6 +1,7 @@
 """Bad input, a case a line: a problem with a stable type, the field and the remedy, and nothing recorded."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,11 +9,14 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from redis import Redis, RedisCluster
 
 from bizosaas_cli.client import Client
 from bizosaas_cli.story import PASSWORD, Story
-from bizosaas_cli.testing import Platform
-from connector_svc.testing.faults import FaultyProxy, answers, cuts
+from bizosaas_cli.testing import Platform, eventually
+from bizosaas_events.bus.connecting import address_of
+from bizosaas_events.testing.waiting import until
+from connector_svc.testing.faults import FaultyProxy, answers, cuts, waits_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform")]
 
@@ -23,7 +27,6 @@ GOOD = {
     "connector": "wordpress", "label": "Blog", "settings": SITE,
     "credentials": {"username": "ada", "application_password": "abcd"},
 }  # fmt: skip
-WITH_EVENTS = ("tenant-svc", "connector-svc", "secret-svc", "agent-svc", "workflow-svc")
 
 
 def is_problem(answer: httpx.Response, status: int, slug: str, field: str | None = None) -> dict[str, Any]:
@@ -40,13 +43,26 @@ def is_problem(answer: httpx.Response, status: int, slug: str, field: str | None
 
 @pytest.fixture(scope="module")
 def recorded(platform: Platform, played: Story) -> Iterator[Callable[[], int]]:
-    """How many events all services have recorded."""
-    logs = [psycopg.connect(platform.machine.services[name].settings["BIZOS_DATABASE_URL"]) for name in WITH_EVENTS]
-    for log in logs:
-        log.autocommit = True
-    yield lambda: sum(row[0] for log in logs for row in log.execute("select sum(position)::int from event_partition"))
-    for log in logs:
-        log.close()
+    """How many events all services have recorded, once every command that was sent is handled."""
+    with contextlib.ExitStack() as opened:
+        urls = [service.settings["BIZOS_DATABASE_URL"] for service in platform.machine.services.values()]
+        logs = [opened.enter_context(psycopg.connect(url, autocommit=True)) for url in urls]
+        address, of_a_cluster = address_of(platform.machine.servers[1].url)
+        redis: Any = opened.enter_context((RedisCluster if of_a_cluster else Redis).from_url(address))
+
+        def handled() -> bool:
+            streams = list(redis.scan_iter("{*:cmd:*}", count=1000))
+            assert len(streams) >= 5
+            ends = [redis.xinfo_stream(stream)["last-generated-id"] for stream in streams]
+            groups = [group for stream in streams for group in redis.xinfo_groups(stream)]
+            return [group["last-delivered-id"] for group in groups] == ends and not any(g["pending"] for g in groups)
+
+        def count() -> int:
+            assert eventually(handled), "commands are still waiting"
+            select = "select coalesce(sum(position), 0)::int from event_partition"
+            return sum(row[0] for log in logs for row in log.execute(select))
+
+        yield count
 
 
 @pytest.fixture
@@ -489,6 +505,35 @@ async def test_a_vendor_that_fails_is_told_and_the_connection_works_again_after(
     assert status == 403 or int(failed.headers["Retry-After"]) >= 1
     assert "oops" not in problem["detail"]
     assert works.status_code == 200, works.text
+
+
+async def test_a_slow_vendor_does_not_hold_up_who_asks_and_its_answer_is_not_lost(
+    platform: Platform, ada: httpx.Client
+) -> None:
+    username, password = platform.blog.auth("admin")
+    call = {"operation": "cms.list_content", "arguments": {}}
+    async with FaultyProxy(platform.blog.url) as vendor:
+        sent = GOOD | {
+            "settings": {"site_url": vendor.url},
+            "credentials": {"username": username, "application_password": password},
+        }
+        made = await asyncio.to_thread(ada.post, "/v1/connections", json=sent, headers=WAIT)
+        assert made.status_code == 201, made.text
+        released = asyncio.Event()
+        vendor.faults.append(waits_for(released))
+
+        path, patience = f"/v1/connections/{made.json()['id']}/calls", {"Prefer": "wait=1"}
+        accepted = await asyncio.to_thread(ada.post, path, json=call, headers=patience)
+        assert accepted.status_code == 202
+        where = accepted.headers["Location"]
+        assert (await asyncio.to_thread(ada.get, where)).json()["status"] == "pending"
+        released.set()
+
+        async def done() -> bool:
+            told = (await asyncio.to_thread(ada.get, where)).json()
+            return bool(told["status"] == "done" and told["result"]["data"])
+
+        await until(done)
 
 
 async def test_a_vendor_that_is_gone_is_told_when_connecting(platform: Platform, ada: httpx.Client) -> None:

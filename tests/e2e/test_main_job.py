@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import secrets
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 
 from bizosaas_cli.story import PASSWORD, Story
 from bizosaas_cli.testing import Platform, everything_in_postgres, everything_in_redis, logs_of
+from bizosaas_events.testing.waiting import until
+from bizosaas_ports.secret import SecretMissingError
+from secret_svc.adapters.cipher import parse_key
+from secret_svc.adapters.env import EnvSecretAdapter
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform")]
 
@@ -19,9 +24,62 @@ def test_the_story_holds(played: Story) -> None:
     assert all((played.tenant, played.blog, played.vendor, played.content))
 
 
-async def credentials(platform: Platform) -> dict[str, str]:
-    keys = platform.machine.keys
+async def test_the_history_is_all_that_was_recorded_for_the_tenant(platform: Platform, played: Story) -> None:
+    def history() -> dict[str, str]:
+        told: dict[str, str] = {}
+        before = ""
+        while True:
+            page = played.people["ada"].ask("GET", f"/v1/audit/history?limit=200{before}")
+            told |= {entry["id"]: entry["type"] for entry in page["entries"]}
+            if not page.get("next"):
+                return told
+            before = f"&before={page['next']}"
+
+    recorded = await recorded_for(platform, played.tenant)
+    await until(lambda: recorded.items() <= history().items(), what="every event in the journal")
+    told = history()
+    assert told.items() <= (await recorded_for(platform, played.tenant)).items()
+
+    gate = [entry["words"] for entry in played.history if entry["type"] == "agent.run.tool-call-decided.v1"]
+    for tool in ("cms.list_content", "cms.create_draft"):
+        assert any(f"the tool gate allowed {tool}" in words for words in gate), gate
+
+
+async def recorded_for(platform: Platform, tenant: str) -> dict[str, str]:
+    """The type of each event of a tenant by its id, from the logs of all services."""
+    recorded: dict[str, str] = {}
+    for service in platform.machine.services.values():
+        connection = await asyncpg.connect(service.settings["BIZOS_DATABASE_URL"])
+        rows = await connection.fetch("select id::text, type from event where tenant = $1", tenant)
+        recorded |= {row["id"]: row["type"] for row in rows}
+        await connection.close()
+    return recorded
+
+
+async def credentials(platform: Platform, played: Story) -> dict[str, str]:
+    """What must stand nowhere in clear, by what it is; an authorization is begun and ended for its code."""
+    keys, ada = platform.machine.keys, played.people["ada"]
+    begun = ada.ask("POST", "/v1/oauth/authorize/openid", {"label": "Scanned for"}, Prefer="wait=10")
+    back = httpx.URL(platform.vendor.sign_in(begun["url"]))
+    assert httpx.get(back, timeout=30).status_code == 200
+    kept = platform.machine.data / "secrets.json"
+    store = EnvSecretAdapter(kept, parse_key(keys["BIZOS_SECRET_MASTER_KEY"]))
+    tokens: dict[str, str] = {}
+    for path in json.loads(kept.read_text())["secrets"]:
+        with contextlib.suppress(SecretMissingError):  # of a connection that is closed
+            value, _ = await store.get(path)
+            secret = json.loads(value) if value.startswith(b"{") else {}
+            kinds = ("access_token", "refresh_token")
+            tokens |= {f"{kind} of {path}": secret[kind] for kind in kinds if secret.get(kind)}
+    assert len(tokens) >= 4, "access and refresh tokens of two connections"
+    sessions = {
+        f"{name}'s session": who.http.headers["Authorization"].removeprefix("Bearer ")
+        for name, who in played.people.items()
+    }
     return {
+        **tokens,
+        **sessions,
+        "code": back.params["code"],
         "application password": platform.blog.auth()[1],
         "application password without its spaces": platform.blog.auth()[1].replace(" ", ""),
         "member's password": PASSWORD,
@@ -41,7 +99,7 @@ async def test_no_credential_stands_in_clear_in_a_table_a_stream_a_log_or_the_se
 
     found = [
         (name, place)
-        for name, value in (await credentials(platform)).items()
+        for name, value in (await credentials(platform, played)).items()
         for place, text in places.items()
         if value in text
     ]
@@ -97,8 +155,6 @@ def test_the_killed_service_was_the_only_one_started_again(platform: Platform, p
 
 
 def test_logs_are_json_and_without_errors(platform: Platform, played: Story) -> None:
-    import json
-
     lines = [
         line for service in platform.machine.services.values() for line in Path(service.log).read_text().splitlines()
     ]

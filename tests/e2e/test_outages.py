@@ -1,25 +1,17 @@
 """Servers go away and come back: a clear answer meanwhile, recovery without a restart, nothing accepted and lost."""
 
-import time
-from collections.abc import Callable, Iterator
+import os
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from bizosaas_cli.story import Story
-from bizosaas_cli.testing import Platform
+from bizosaas_cli.testing import Platform, eventually
 from bizosaas_sandbox.servers.process import ProcessServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("platform")]
-
-
-def eventually(look: Callable[[], Any], seconds: float = 30) -> Any:
-    end = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found or time.monotonic() > end:
-            return found
-        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -58,6 +50,28 @@ def test_redis_is_killed_and_comes_back(platform: Platform, played: Story) -> No
 
     assert eventually(lambda: rename(played, "After Redis") == 200)
     assert eventually(lambda: ada.ask("GET", f"/v1/connections/{played.blog}")["label"] == "After Redis")
+
+
+@pytest.mark.usefixtures("pids")
+def test_what_waits_in_redis_when_it_is_killed_happens_after(platform: Platform, played: Story) -> None:
+    redis, connectors = server(platform, "Redis"), platform.machine.services["connector-svc"].pid
+    assert connectors is not None
+    title = f"Accepted before Redis died {played.name}"
+    os.kill(connectors, signal.SIGSTOP)  # so that it waits
+    try:
+        accepted = played.people["ada"].send(
+            "POST", f"/v1/connections/{played.blog}/calls",
+            {"operation": "cms.create_draft", "arguments": {"title": title, "body": "<p>x</p>"}},
+        )  # fmt: skip
+        assert accepted.status_code == 202
+        assert played.posts(title) == []
+        redis.kill()
+        redis.start()
+    finally:
+        os.kill(connectors, signal.SIGCONT)
+
+    assert eventually(lambda: len(played.posts(title)) == 1)
+    assert eventually(lambda: played.people["ada"].ask("GET", accepted.headers["Location"])["status"] == "done")
 
 
 @pytest.mark.usefixtures("pids")

@@ -49,6 +49,8 @@ class ServiceProcess(ProcessServer):
     """One of our services as a child process, ready when `/readyz` says so."""
 
     name: ClassVar[str] = "service"
+    grace: ClassVar[float] = 30.0
+    """As in Kubernetes: longer than commands and requests in hand may take to be finished."""
 
     def __init__(
         self, service: str, data: Path, *, settings: Mapping[str, str], port: int, timeout: float = 90
@@ -64,7 +66,8 @@ class ServiceProcess(ProcessServer):
         return [self.binary.path, "-m", self.name.replace("-", "_")]
 
     def environment(self) -> Mapping[str, str]:
-        return {**super().environment(), **self.settings}
+        listens = "BIZOS_HTTP_PORT" if self.name == "gateway" else "BIZOS_HEALTH_PORT"
+        return {**super().environment(), **self.settings, listens: str(self.port)}
 
     def ready(self) -> bool:
         with suppress(httpx.TransportError):
@@ -242,7 +245,6 @@ class Machine:
 
         def begin(service: ServiceProcess) -> None:
             try:
-                service.settings = {**service.settings, **_ports(service)}
                 service.start()
                 self.say(f"{service.name} is ready after {time.monotonic() - began:.1f} s")
             except ServerError as error:
@@ -283,11 +285,6 @@ class Machine:
             "services": [{"name": s.name, "url": s.url, "pid": s.pid} for s in self.services.values()],
         }
         (self.data / "run.json").write_text(json.dumps(note, indent=1))
-
-
-def _ports(service: ServiceProcess) -> dict[str, str]:
-    name = "BIZOS_HTTP_PORT" if service.name == "gateway" else "BIZOS_HEALTH_PORT"
-    return {name: str(service.port)}
 
 
 def _public(server: Server) -> str:

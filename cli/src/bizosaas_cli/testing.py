@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,16 @@ def running_platform(folder: Path) -> Iterator[Platform]:
         )
         with machine, start_wordpress(folder) as blog:
             yield Platform(machine, blog, vendor)
+
+
+def eventually(look: Callable[[], Any], seconds: float = 30) -> Any:
+    """What `look` finds as soon as it is true, or at last."""
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found or time.monotonic() > end:
+            return found
+        time.sleep(0.2)
 
 
 async def everything_in_postgres(platform: Platform) -> dict[str, str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bizosaas_cli.machine import AlreadyRunningError, CannotStartError, Machine
+from bizosaas_cli.machine import AlreadyRunningError, CannotStartError, Machine, ServiceProcess
 from bizosaas_cli.main import app
 from bizosaas_cli.output import Format, show
+from bizosaas_runtime.commands import DRAIN_SECONDS
 from bizosaas_sandbox.servers.base import silent
 from bizosaas_sandbox.servers.children import free_port
 
@@ -90,3 +91,7 @@ def test_words_of_others_do_nothing_to_the_terminal(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert "[/bold]" in shown
     assert not {"\x1b", "\u202e"} & set(shown)
+
+
+def test_a_service_that_drains_is_given_the_time_for_it() -> None:
+    assert ServiceProcess.grace > DRAIN_SECONDS

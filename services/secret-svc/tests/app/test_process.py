@@ -7,17 +7,21 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from redis.asyncio import Redis
 
 from bizosaas_events import messages, new_id
 from bizosaas_events.bus.redis import RedisCommandBus
 from bizosaas_events.errors import RefusedError
 from bizosaas_events.messages.secret import ConfirmSecret, Leased, Stored
+from bizosaas_events.testing.waiting import until
 from bizosaas_ports.sealing import SealingKey
 from bizosaas_sandbox.servers.children import free_port
 from bizosaas_sandbox.servers.openbao import OpenBao
@@ -46,13 +50,20 @@ def environment(database_url: str, redis_url: str, env_name: str, tmp_path: Path
 @asynccontextmanager
 async def running(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     """The service, ready; stopped afterwards."""
+    async with starting(environment) as child:
+        await asyncio.wait_for(ready(child, environment), 30)
+        yield child
+
+
+@asynccontextmanager
+async def starting(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The service, started; stopped afterwards."""
     log = Path(environment["BIZOS_SECRET_STORE_PATH"]).with_name("log")
     with log.open("ab") as errors:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "secret_svc", env=environment, stderr=errors, stdout=errors
         )
     try:
-        await asyncio.wait_for(ready(child, environment), 30)
         yield child
     finally:
         if child.returncode is None:
@@ -141,16 +152,19 @@ async def test_another_master_key_stops_the_start_and_names_itself(environment: 
     assert b"BIZOS_SECRET_MASTER_KEY is not the key" in said
 
 
+def in_vault(environment: dict[str, str], server: OpenBao) -> dict[str, str]:
+    """The settings of a secret-svc that keeps its secrets in this Vault."""
+    role = server.approle("secret-svc")
+    return {name: value for name, value in environment.items() if name != "BIZOS_SECRET_MASTER_KEY"} | {
+        "BIZOS_SECRET_BACKEND": "vault", "BIZOS_VAULT_URL": server.url, "BIZOS_VAULT_ROLE_ID": role.role_id,
+        "BIZOS_VAULT_SECRET_ID": role.secret_id, "BIZOS_VAULT_MOUNT": role.mount,
+    }  # fmt: skip
+
+
 async def test_a_sealed_vault_makes_it_not_ready_and_it_recovers_by_itself(
     environment: dict[str, str], bus: RedisCommandBus, private_openbao: OpenBao
 ) -> None:
-    role = private_openbao.approle("secret-svc")
-    environment |= {
-        "BIZOS_SECRET_BACKEND": "vault", "BIZOS_VAULT_URL": private_openbao.url, "BIZOS_VAULT_ROLE_ID": role.role_id,
-        "BIZOS_VAULT_SECRET_ID": role.secret_id, "BIZOS_VAULT_MOUNT": role.mount,
-    }  # fmt: skip
-    del environment["BIZOS_SECRET_MASTER_KEY"]
-    async with running(environment):
+    async with running(in_vault(environment, private_openbao)):
         assert await store(bus, VALUE) == 1
         await asyncio.to_thread(private_openbao.seal)
 
@@ -163,3 +177,63 @@ async def test_a_sealed_vault_makes_it_not_ready_and_it_recovers_by_itself(
         await asyncio.to_thread(private_openbao.unseal)
         assert await lent(bus) == VALUE
         assert (await health(environment))[0] == 200
+
+
+async def test_a_vault_that_comes_later_is_waited_for_and_said(
+    environment: dict[str, str], bus: RedisCommandBus, private_openbao: OpenBao
+) -> None:
+    settings = in_vault(environment, private_openbao)
+    await asyncio.to_thread(private_openbao.stop)
+    async with starting(settings) as child:
+
+        async def says_why() -> bool:
+            status, body = await health(settings)
+            return status == 503 and "Vault is away" in json.loads(body)["problems"].get("vault", "")
+
+        await until(says_why, 30)
+        await asyncio.to_thread(private_openbao.start)
+
+        await asyncio.wait_for(ready(child, settings), 30)
+        assert await store(bus, VALUE) == 1
+        assert await lent(bus) == VALUE
+
+
+@contextmanager
+def collecting() -> Iterator[tuple[str, list[tuple[str, ExportTraceServiceRequest]]]]:
+    """Who collects traces: its address, and of each request to it the path and the message."""
+    received: list[tuple[str, ExportTraceServiceRequest]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, ExportTraceServiceRequest.FromString(sent)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing on the screen."""
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", received
+        server.shutdown()
+        thread.join()
+
+
+async def test_what_it_did_is_told_to_who_collects_traces(environment: dict[str, str], bus: RedisCommandBus) -> None:
+    with collecting() as (address, received):
+        async with running(environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": address}):
+            assert await store(bus, VALUE) == 1
+
+    told = [
+        (path, attribute.value.string_value, span.name)
+        for path, message in received
+        for resource in message.resource_spans
+        for attribute in resource.resource.attributes
+        if attribute.key == "service.name"
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert ("/v1/traces", "secret-svc", "secret.store.v1") in told
+    assert VALUE not in b"".join(message.SerializeToString() for _, message in received)
