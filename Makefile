@@ -32,7 +32,8 @@ install: .venv/installed  ## Make the environment in .venv from the lock, with h
 .venv/installed: requirements.lock pyproject.toml $(MEMBERS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there). Name another: make PYTHON=..."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	@# pip and not python: where venv fails for want of pip, it leaves a python behind.
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || \
 	  { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" || $(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "Installing about 200 packages from requirements.lock (some 400 MB the first time) ..."
