@@ -1,13 +1,15 @@
 """The whole platform, once for all journeys."""
 
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bizosaas_cli.story import Story
-from bizosaas_cli.testing import Platform, running_platform
+from bizosaas_cli.testing import Platform, logs_of, running_platform
 from bizosaas_sandbox.servers.base import UnavailableError
 
 LAST = ("test_dead_letters.py", "test_tampering.py")
@@ -16,6 +18,28 @@ LAST = ("test_dead_letters.py", "test_tampering.py")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LAST.index(item.path.name) + 1 if _comes_last(item) else 0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure comes what the services warned of meanwhile: their logs end with the run."""
+    report = yield
+    platform = getattr(item, "funcargs", {}).get("platform")
+    if report.failed and platform is not None:
+        said = [line for line in logs_of(platform).splitlines() if _is_warning(line, call.start)]
+        report.sections.append(("What the services warned of", "\n".join(said[-50:])))
+    return report
+
+
+def _is_warning(line: str, since: float) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    warns = entry.get("level") in ("warning", "error", "critical")
+    return warns and entry["timestamp"] >= datetime.fromtimestamp(since, UTC).isoformat()
 
 
 def _comes_last(item: pytest.Item) -> bool:

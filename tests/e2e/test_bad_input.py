@@ -378,8 +378,9 @@ def test_another_tenants_objects_are_answered_like_unknown_ones_on_every_route(
 # ---- OAuth ----
 
 
-def begin(ada: httpx.Client, **more: str) -> dict[str, Any]:
-    begun = ada.post("/v1/oauth/authorize/openid", json={"label": "Vendor", **more}, headers=WAIT)
+def begin(ada: httpx.Client, *, after: str = "", **more: str) -> dict[str, Any]:
+    headers = WAIT | ({"Read-After": after} if after else {})
+    begun = ada.post("/v1/oauth/authorize/openid", json={"label": "Vendor", **more}, headers=headers)
     assert begun.status_code == 201, begun.text
     return dict(begun.json())
 
@@ -437,7 +438,7 @@ def test_who_says_no_at_the_vendor_can_begin_again(platform: Platform, ada: http
 
     assert "access_denied" in problem["detail"]
     is_problem(ada.get("/v1/oauth/callback", params=refused), 400, "oauth-state-used", "state")
-    again = begin(ada, connection_id=connection)
+    again = begin(ada, after=begun["position"], connection_id=connection)
     assert httpx.get(platform.vendor.sign_in(again["url"]), timeout=30).json()["connection_id"] == connection
 
 

@@ -218,7 +218,7 @@ def _kills_first(fault: Fault, victim: ConnectorProcess) -> Fault:
 async def test_a_person_authorises_and_ended_tokens_are_refreshed_once_by_ten_calls_in_two_processes(
     platform: Platform, private_oidc: NewOidc
 ) -> None:
-    server = private_oidc(access_token_ttl=2)
+    server = private_oidc(access_token_ttl=8)
     platform.secrets.values["oauth-openid"] = {1: server.client_secret.encode()}
     settings = {**oauth_settings(server), "BIZOS_CONNECTION_CALLS": "16"}
     processes = [platform.new_process(**settings), platform.new_process(**settings)]
@@ -226,7 +226,7 @@ async def test_a_person_authorises_and_ended_tokens_are_refreshed_once_by_ten_ca
     id = await platform.authorize(server)
     profile = decode_result(await platform.profile(id), OperationResult)
     before = await _refreshed(platform, id)
-    await asyncio.sleep(2.1)
+    await asyncio.sleep(6.6)  # a fifth of its life before its end, and no other ends while ten calls are made
 
     results = [
         decode_result(r, OperationResult) for r in await asyncio.gather(*(platform.profile(id) for _ in range(10)))
