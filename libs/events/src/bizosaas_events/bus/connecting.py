@@ -12,9 +12,14 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, RedisClusterException, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 MAX_CONNECTIONS = 2048
-"""To one server of a cluster: each hash slot that is waited for has a connection of its own."""
+"""To one server: as many may ask at once, and on a cluster each hash slot that is waited for has a connection of its
+own. redis-py refuses the command that would need the 101st."""
+PLAIN = MaintNotificationsConfig(enabled=False)
+"""We use nothing that only Redis Enterprise says; and while redis-py listens for it, its pool hands out connections
+that died while nobody used them."""
 
 
 @contextlib.contextmanager
@@ -52,6 +57,8 @@ class Node(NamedTuple):
         try:
             with outage():
                 await self.node.disconnect_if_needed(connection)
+                if connection.is_connected and await connection.can_read():  # it died while nobody used it
+                    await connection.disconnect()
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
         except BaseException:
             await connection.disconnect()
@@ -148,10 +155,10 @@ def connect(url: str) -> Client:
     lost does not mean that an XADD did not happen.
     """
     address, cluster = address_of(url)
+    options: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "maint_notifications_config": PLAIN}
     if not cluster:
-        return Redis.from_url(address)
-    never = Retry(NoBackoff(), 0)
-    return cast("Cluster", Cluster.from_url(address, retry=never, max_connections=MAX_CONNECTIONS))
+        return Redis.from_url(address, **options)
+    return cast("Cluster", Cluster.from_url(address, retry=Retry(NoBackoff(), 0), **options))
 
 
 async def server_of(redis: Client, key: str | bytes) -> Server:

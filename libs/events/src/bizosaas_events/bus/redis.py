@@ -183,7 +183,6 @@ class RedisCommandBus:
                         try:
                             if connection is None:
                                 connection = await server.get_connection()
-                                await _renew_if_stale(connection)
                             await self._exchange(server, connection, batch)
                         except (RedisError, OSError) as error:
                             if isinstance(self._redis, Cluster):
@@ -256,17 +255,6 @@ class RedisCommandBus:
         waiting = self._waiting.get(reply.command_id)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
-
-
-async def _renew_if_stale(connection: AbstractConnection) -> None:
-    """Connect anew where Redis closed the connection while nobody used it.
-
-    redis-py's pool overlooks that since it takes maintenance notifications;
-    the commands would be lost with the connection, and their callers told so.
-    """
-    if await connection.can_read():
-        await connection.disconnect()
-        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
 
 
 def _after(entry_id: str) -> str:
