@@ -159,16 +159,21 @@ async def test_a_taken_port_ends_the_start_with_one_sentence(world: World) -> No
     assert "choose another port" in said
 
 
-async def test_it_serves_before_redis_is_there_and_drains_on_sigterm(
-    settings_of: Callable[..., Settings], private_redis: Redis
+async def test_it_serves_before_its_servers_are_there_and_drains_on_sigterm(
+    settings_of: Callable[..., Settings], private_postgres: Postgres, private_redis: Redis
 ) -> None:
+    url = private_postgres.create_database("gateway", "gateway", "gateway")
+    private_postgres.stop()
     private_redis.stop()
-    settings = settings_of(redis_url=private_redis.url)
+    settings = settings_of(database_url=url, redis_url=private_redis.url)
     with a_process(settings, BIZOS_LOG_LEVEL="INFO") as process:
         async with httpx.AsyncClient(base_url=str(settings.public_url)) as http:
             await until_ready(http, wanted=503)
             is_away(await http.get("/v1/me"))
             assert (await http.get("/livez")).status_code == 200
+            private_postgres.start()
+            await asyncio.sleep(2.5)  # it looks again every two seconds at least
+            is_away(await http.get("/v1/me"))
             private_redis.start()
             await until_ready(http)
             assert (await http.get("/v1/me")).status_code == 401
@@ -176,6 +181,8 @@ async def test_it_serves_before_redis_is_there_and_drains_on_sigterm(
         _, said = await asyncio.to_thread(process.communicate, timeout=15)
 
     assert process.returncode == 0
+    assert "waiting for PostgreSQL" in said
+    assert "waiting for Redis" in said
     assert '"event":"request"' in said
     assert '"path":"/v1/me"' in said
     assert all(line.startswith("{") for line in said.splitlines()), said
