@@ -93,9 +93,9 @@ class Relay:
             while True:
                 try:
                     self._store.appended.clear()
-                    idle = await self.step() == 0
+                    more = await self.step()
                     self.failing_since, pause = None, 0.1
-                    if idle:
+                    if not more:
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(self._store.appended.wait(), IDLE_SECONDS)
                 except STORAGE_ERRORS as error:
@@ -118,10 +118,10 @@ class Relay:
                 _log.warning("catch-up streams paused: %s", error)
                 await asyncio.sleep(SYNC_SECONDS)
 
-    async def step(self) -> int:
-        """Take what is there, at most `BATCH` events a partition, and send it; how many it took, 0 when all is sent.
+    async def step(self) -> bool:
+        """Take what is there, at most `BATCH` events a partition, and send it. Returns whether there may be more.
 
-        While Redis works on a batch, PostgreSQL is asked for the next: neither waits for the other.
+        While Redis works on a full batch, PostgreSQL is asked for the next: neither waits for the other.
         """
         if time.monotonic() - self._synced > SYNC_SECONDS:
             await self._settle()
@@ -141,7 +141,10 @@ class Relay:
             self._counts = {part: len(batch) for part, batch in batches.items()}
             # Until Redis says otherwise. What is sent behind a gap is refused as well, and sent again.
             self._last |= {p: batch[-1]["position"] for p, batch in batches.items() if p not in rewound}
-        return len(rows) + len(rewound)
+        if any(len(batch) == BATCH for batch in batches.values()):
+            return True
+        # What is appended meanwhile waits, and comes together: at a few hundred a second, half as many questions.
+        return bool(rewound | await self._settle())
 
     async def _settle(self) -> set[int]:
         """Hear what Redis made of the batch before: the partitions where it stands elsewhere than we thought."""

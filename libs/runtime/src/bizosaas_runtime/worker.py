@@ -40,6 +40,9 @@ from .settings import ServiceSettings, WrongSettingError, ended_by_wrong_setting
 
 OUTAGE_SECONDS = 10
 """A relay that has failed for so long makes the process not ready."""
+PROJECTION_PACE = 0.01
+"""Seconds between two reads of a projection while little comes. Who writes now and then is not slowed down; at 300
+writes a second what comes in 10 ms shares a transaction: two cores were 80 to 83% busy instead of 90."""
 
 _log = structlog.get_logger(__name__)
 
@@ -247,7 +250,7 @@ async def open_projection(
     """A projection in versions; `committed` is called after each commit of any of them, with what was applied or parked."""
 
     def make(name: str, apply: Apply, *, enter: Enter) -> OrderedConsumer:
-        consumer = consumer_of(platform, name, Consumer(logs, apply, together=True), enter=enter)
+        consumer = consumer_of(platform, name, Consumer(logs, apply, together=True, pace=PROJECTION_PACE), enter=enter)
         consumer.committed = committed
         return consumer
 

@@ -5,7 +5,7 @@ object needs nothing here.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -19,32 +19,48 @@ from bizosaas_events.projection import View
 from bizosaas_events.words import actors_in, words_of
 
 ALL_TENANTS = "*"
+MEMBER = "member:"
 
-_LOAD = """select kind, id, tenant, version, state::text, created_at, updated_at from view
-           where (kind, id) in (select * from unnest($1::text[], $2::text[]))"""
+# What was known before the batch: objects, and the events that the feed has. The condition that names no row is met
+# before any row is looked at. Each round trip costs as much as a few events.
+_UNLOCKED = f"(select set_config('app.tenant', '{ALL_TENANTS}', true)) is not null"
+_KNOWN = f"""
+select kind, id, tenant, version, state::text, created_at, updated_at from view
+where {_UNLOCKED} and (kind, id) in (select * from unnest($1::text[], $2::text[]))
+union all
+select '', event_id::text, '', 0, '', at, at from feed where {_UNLOCKED} and event_id = any($3)
+"""
 _STORE = """
 insert into view (kind, id, tenant, version, state, created_at, updated_at)
 select * from unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::jsonb[], $6::timestamptz[], $7::timestamptz[])
 on conflict (kind, id) do update
 set tenant = excluded.tenant, version = excluded.version, state = excluded.state, updated_at = excluded.updated_at
 """
-_NAMES = "select id, state->>'name' from view where kind = 'member' and id = any($1)"
-_TOLD = "select event_id from feed where event_id = any($1)"
 # Counters are locked in one order, so two instances cannot wait for each other.
-_COUNT = """insert into feed_counter (tenant, number)
-            select * from unnest($1::text[], $2::bigint[]) as u (tenant, number) order by tenant
-            on conflict (tenant) do update set number = feed_counter.number + excluded.number
-            returning tenant, number"""
-_FEED = """
+_TELL = """
+with told as (
+    select * from unnest($1::text[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::timestamptz[],
+                         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+        as t (tenant, later, event_id, type, subject, version, at, actor, words, position, correlation_id, causation_id)
+), counted as (
+    insert into feed_counter (tenant, number) select tenant, count(*) from told group by tenant order by tenant
+    on conflict (tenant) do update set number = feed_counter.number + excluded.number
+    returning tenant, number as last
+)
 insert into feed (tenant, number, event_id, type, subject, version, at, actor, words, position, correlation_id,
                   causation_id)
-select * from unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::timestamptz[],
-                     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+select tenant, last - later, event_id, type, subject, version, at, actor, words, position, correlation_id, causation_id
+from told join counted using (tenant)
 """
 # jsonb cannot hold NUL, and one such character in some vendor's account name must not hold up everything behind it.
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 _log = structlog.get_logger(__name__)
+
+
+Key = tuple[str, str]
+"""The kind and the id of an object."""
+Pair = tuple[Envelope, Event | None]
 
 
 class Row(NamedTuple):
@@ -79,13 +95,17 @@ class ReadModel:
 
     async def apply(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
         """Fold a batch, each partition's events in order, within the connection's transaction."""
-        await connection.execute("select set_config('app.tenant', $1, true)", ALL_TENANTS)
         events = [self._decode(envelope) for envelope in envelopes]
-        await self._fold(connection, envelopes, events)
-        told = {str(row[0]) for row in await connection.fetch(_TOLD, [envelope.id for envelope in envelopes])}
-        await self._tell(
-            connection, [(e, event) for e, event in zip(envelopes, events, strict=True) if e.id not in told]
-        )
+        pairs = list(zip(envelopes, events, strict=True))
+        actors = {actor for envelope, event in pairs for actor in actors_in(event, envelope)}
+        members = {actor: key_of_member(actor) for actor in actors if actor.startswith(MEMBER)}
+        keys = {key_of(envelope) for envelope in envelopes} | set(members.values())
+        rows, told = await self._known(connection, keys, envelopes)
+        states: dict[Key, Any] = {key: self._decoders[key[0]](row.state) for key, row in rows.items()}
+        await self._fold(connection, pairs, rows, states)
+        names = {actor: states[key].name for actor, key in members.items() if key in states}
+        names |= {actor: "an agent" for actor in actors if actor.startswith("agent:")}
+        await self._tell(connection, [pair for pair in pairs if pair[0].id not in told], names)
         persons = {person_in(event) for event in events if event is not None and event.erases}
         if persons and self._erased is not None:
             await self._erased(persons)
@@ -96,17 +116,23 @@ class ReadModel:
             return None
         return cast(Event, self._codec.decode(envelope))
 
-    async def _fold(self, connection: Any, envelopes: Sequence[Envelope], events: Sequence[Event | None]) -> None:
-        keys = {key for e in envelopes if (key := key_of(e))[0] in self._views}
-        if not keys:
-            return
-        kinds, ids = zip(*sorted(keys), strict=True)
-        rows = {(row[0], row[1]): Row(*row) for row in await connection.fetch(_LOAD, list(kinds), list(ids))}
-        states: dict[tuple[str, str], Any] = {key: self._decoders[key[0]](row.state) for key, row in rows.items()}
-        changed: dict[tuple[str, str], Row] = {}
-        for envelope, event in zip(envelopes, events, strict=True):
+    async def _known(
+        self, connection: Any, keys: set[Key], envelopes: Sequence[Envelope]
+    ) -> tuple[dict[Key, Row], set[str]]:
+        """The rows of these objects, and which events were told before. From here on the tables are open."""
+        wanted = [key for key in keys if key[0] in self._views]
+        kinds, ids = [kind for kind, _ in wanted], [id for _, id in wanted]
+        found = [Row(*row) for row in await connection.fetch(_KNOWN, kinds, ids, [e.id for e in envelopes])]
+        return {(row.kind, row.id): row for row in found if row.kind}, {row.id for row in found if not row.kind}
+
+    async def _fold(
+        self, connection: Any, pairs: Sequence[Pair], rows: Mapping[Key, Row], states: dict[Key, Any]
+    ) -> None:
+        """Bring `states` to where the events lead, and store what changed."""
+        changed: dict[Key, Row] = {}
+        for envelope, event in pairs:
             key = key_of(envelope)
-            if key not in keys:
+            if key[0] not in self._views:
                 continue
             before = states.get(key)
             state = before if event is None else self._views[key[0]].evolve(before, event, envelope)
@@ -122,34 +148,34 @@ class ReadModel:
         if stored:
             await connection.execute(_STORE, *map(list, zip(*stored, strict=True)))
 
-    async def _tell(self, connection: Any, events: Sequence[tuple[Envelope, Event | None]]) -> None:
-        if not events:
-            return
-        actors = {a for e, event in events for a in actors_in(event, e)}
-        members = [actor.partition(":")[2] for actor in actors if actor.startswith("member:")]
-        found = await connection.fetch(_NAMES, members) if members else ()
-        names = {f"member:{id}": name for id, name in found}
-        names |= {actor: "an agent" for actor in actors if actor.startswith("agent:")}
+    async def _tell(self, connection: Any, pairs: Sequence[Pair], names: Mapping[str, str]) -> None:
+        """Add to each tenant's feed what it has not been told, in the order of the batch."""
         told: dict[str, list[tuple[Any, ...]]] = {}
-        for e, event in events:
+        for e, event in pairs:
             words = words_of(event, e, names)
             position = f"{log_of(e)}/{e.partition}@{e.sequence}"
             told.setdefault(e.tenantid, []).append(
                 (e.id, e.type, e.subject, e.streamversion, e.time, e.actorid, words.replace("\0", ""), position,
                  e.correlationid, e.causationid)
             )  # fmt: skip
-        rows: list[tuple[Any, ...]] = []
-        counts = [len(of_tenant) for of_tenant in told.values()]
-        for tenant, last in await connection.fetch(_COUNT, list(told), counts):
-            first = last - len(told[tenant]) + 1
-            rows += [(tenant, number, *row) for number, row in enumerate(told[tenant], first)]
-        await connection.execute(_FEED, *map(list, zip(*rows, strict=True)))
+        rows = [
+            (tenant, later, *row)
+            for tenant, of_tenant in told.items()
+            for later, row in zip(range(len(of_tenant) - 1, -1, -1), of_tenant, strict=True)
+        ]
+        if rows:
+            await connection.execute(_TELL, *map(list, zip(*rows, strict=True)))
 
 
-def key_of(envelope: Envelope) -> tuple[str, str]:
+def key_of(envelope: Envelope) -> Key:
     """The kind and the id of the object an event is about."""
     kind = category_of(envelope.subject)
     return kind, envelope.subject[len(kind) + 1 :]
+
+
+def key_of_member(actor: str) -> Key:
+    """The object that says what a member is called."""
+    return MEMBER[:-1], actor.removeprefix(MEMBER)
 
 
 def storable(state: msgspec.Struct) -> str:
