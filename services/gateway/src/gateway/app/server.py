@@ -15,7 +15,7 @@ from bizosaas_events.stopping import stop as stop_tasks
 from bizosaas_runtime import logging, operations, rebuilding, telemetry
 from bizosaas_runtime.health import Health, require_free
 from bizosaas_runtime.settings import ended_by_wrong_settings, load
-from bizosaas_runtime.worker import host_of, open_platform, relay_of
+from bizosaas_runtime.worker import collect_seldom, host_of, open_platform, relay_of
 
 from ..adapters import migrations
 from .access_log import AccessLog
@@ -38,6 +38,7 @@ def run() -> None:
     logging.configure("gateway", settings.log_level)
     provider = telemetry.configure("gateway", settings.otel_exporter_otlp_endpoint)
     require_free("BIZOS_HTTP_PORT", settings.host, settings.http_port)
+    collect_seldom()
     try:
         with ended_by_wrong_settings():
             uvloop.run(serve(settings))
