@@ -16,6 +16,7 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+import uvloop
 
 from bizosaas_cli.client import Client
 from bizosaas_cli.machine import Machine
@@ -88,7 +89,7 @@ def main(rate: float, seconds: float) -> None:
                 pass
             before = processor_seconds()
             psutil.cpu_percent()
-            told, seen = asyncio.run(measure(machine, token, rate, seconds))
+            told, seen = uvloop.run(measure(machine, token, rate, seconds))
             busy = psutil.cpu_percent()
             each = (processor_seconds() - before) / (rate * (WARM_UP_SECONDS + seconds))
     print(

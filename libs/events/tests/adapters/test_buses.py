@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ from bizosaas_events.bus.base import CommandBus, Names
 from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.bus.memory import Answerer, MemoryCommandBus
 from bizosaas_events.bus.reading import Streams
-from bizosaas_events.bus.redis import LARGE, RedisCommandBus, send_reply
+from bizosaas_events.bus.redis import LARGE, Delivery, RedisCommandBus, send_reply
 from bizosaas_events.envelope import Command, Envelope, Reply, from_fields, new_id
 from bizosaas_events.errors import ReplyTimeoutError, UnavailableError
 from bizosaas_events.stopping import stop
@@ -145,6 +145,50 @@ async def test_a_large_answer_is_read_once_and_then_gone_from_redis(redis: Clien
             await bus.forget(command)
             assert await bus.outcome(command) is None
         await stop([serving])
+
+
+async def delivered(redis: Client, env: str) -> tuple[Delivery, Envelope]:
+    """A command that somebody sent, and that a group has read."""
+    stream = Names(env).commands("account")
+    async with bus_on(redis, env) as bus:
+        await bus.send(Deposit(account_id="1", cents=5), a_context(), id=new_id(), timeout=1)
+    await redis.xgroup_create(stream, "group", id="0")
+    found: Any = await redis.xreadgroup("group", "consumer", {stream: ">"})
+    ((id, fields),) = dict(found)[stream.encode()]
+    return Delivery(stream, "group", id.decode()), from_fields(fields)
+
+
+async def pending(redis: Client, delivery: Delivery) -> int:
+    return int((await redis.xpending(delivery.stream, delivery.group))["pending"])
+
+
+async def test_a_command_is_acknowledged_with_its_answer(redis: Client, env_name: str) -> None:
+    delivery, envelope = await delivered(redis, env_name)
+    reply = Reply(command_id=envelope.id)
+
+    await send_reply(redis, Names(env_name), envelope, reply)
+    assert await pending(redis, delivery) == 1
+    await send_reply(redis, Names(env_name), envelope, reply, handled=delivery)
+
+    assert await pending(redis, delivery) == 0
+    assert await redis.xlen(envelope.replyto) == 2
+
+
+async def test_an_answer_that_redis_has_no_room_for_leaves_the_command_pending(
+    private_redis: RedisServer, env_name: str
+) -> None:
+    async with contextlib.aclosing(connect(private_redis.url)) as redis:
+        delivery, envelope = await delivered(redis, env_name)
+        reply = Reply(command_id=envelope.id)
+        private_redis.ask("CONFIG SET maxmemory 1")
+
+        with pytest.raises(RedisError, match="used memory"):
+            await send_reply(redis, Names(env_name), envelope, reply, handled=delivery)
+
+        assert await pending(redis, delivery) == 1
+        private_redis.ask("CONFIG SET maxmemory 0")
+        await send_reply(redis, Names(env_name), envelope, reply, handled=delivery)
+        assert await pending(redis, delivery) == 0
 
 
 @pytest.mark.kill

@@ -35,7 +35,7 @@ from bizosaas_events import (
 )
 from bizosaas_events.bus import Handler, Names, answer
 from bizosaas_events.bus.connecting import Client, address_of, close
-from bizosaas_events.bus.redis import send_reply
+from bizosaas_events.bus.redis import Delivery, send_reply
 from bizosaas_events.dead_letters import Report, bury
 from bizosaas_events.envelope import from_fields
 from bizosaas_events.failures import Failure, failure_of
@@ -104,7 +104,7 @@ class CommandHost:
         self._subscribers: list[LogicSubscriber] = []
         for sub in (live, recovery):
             subscriber = self._broker.subscriber(
-                stream=sub, ack_policy=AckPolicy.NACK_ON_ERROR, max_workers=workers, no_reply=True
+                stream=sub, ack_policy=AckPolicy.MANUAL, max_workers=workers, no_reply=True
             )
             subscriber(self._handle)
             self._subscribers.append(subscriber)
@@ -206,11 +206,11 @@ class CommandHost:
             try:
                 envelope = from_fields(entry.fields)
                 command = self._codec.decode(envelope)
+                if not isinstance(command, Command):
+                    raise UnknownTypeError(f"{envelope.type} is not a command")
             except (UndecodableError, ValueError, UnknownTypeError) as error:
                 await self._bury(entry, error, Failure.POISON, 1)
-                return
-            if not isinstance(command, Command):
-                await self._bury(entry, TypeError(f"{envelope.type} is not a command"), Failure.POISON, 1)
+                await self._redis.xack(self._stream, self._service, entry.id)
                 return
             await self._answer(entry, envelope, command)
         except BaseException:
@@ -240,7 +240,8 @@ class CommandHost:
             HANDLED.labels(envelope.type, outcome).inc()
             if reply.problem:
                 _log.info("command refused", slug=reply.problem.slug, field=reply.problem.field)
-            await send_reply(self._redis, self._names, envelope, reply)
+            handled = Delivery(self._stream, self._service, entry.id)
+            await send_reply(self._redis, self._names, envelope, reply, handled=handled)
 
     async def _failure(self, entry: Entry, envelope: Envelope, error: Exception) -> Reply:
         """A bug: try again later, and after `MAX_DELIVERIES` keep the command as a dead letter and say so."""

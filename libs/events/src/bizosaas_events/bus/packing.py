@@ -9,7 +9,7 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from .connecting import Client, Cluster, Server, outage, server_of
+from .connecting import Client, Cluster, Server, outage
 
 # hiredis' stub speaks of a tuple of one.
 pack = cast("Callable[[tuple[str | bytes | int, ...]], bytes]", hiredis.pack_command)
@@ -21,9 +21,20 @@ async def exchange(redis: Client, commands: Sequence[tuple[str, bytes]]) -> list
     Commands to one server go out in one write, to different servers at once.
     Raises the first error that was answered, or that a connection broke.
     """
+    if isinstance(redis, Cluster):
+        answers = await _ask_each(redis, commands)
+    else:
+        answers = await _ask(redis.connection_pool, [packed for _, packed in commands])
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return answers
+
+
+async def _ask_each(redis: Cluster, commands: Sequence[tuple[str, bytes]]) -> list[Any]:
     places: dict[Server, list[int]] = {}
     for n, (key, _) in enumerate(commands):
-        places.setdefault(await server_of(redis, key), []).append(n)
+        places.setdefault(await redis.server_of(key), []).append(n)
     said = await asyncio.gather(
         *(_ask(server, [commands[n][1] for n in ns]) for server, ns in places.items()), return_exceptions=True
     )
@@ -31,12 +42,8 @@ async def exchange(redis: Client, commands: Sequence[tuple[str, bytes]]) -> list
     for ns, some in zip(places.values(), said, strict=True):
         for n, answer in zip(ns, [some] * len(ns) if isinstance(some, BaseException) else some, strict=True):
             answers[n] = answer
-    errors = [answer for answer in answers if isinstance(answer, BaseException)]
-    for error in errors:
-        if isinstance(redis, Cluster) and isinstance(error, RedisError | OSError):
-            await redis.learn(error)
-    if errors:
-        raise errors[0]
+            if isinstance(answer, RedisError | OSError):
+                await redis.learn(answer)
     return answers
 
 

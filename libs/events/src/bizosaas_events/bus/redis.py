@@ -46,6 +46,7 @@ _encode_reply = msgspec.json.Encoder().encode
 # The names of an entry's fields, each with room for its value behind it.
 _ENTRY: list[str | bytes] = [part for name in FIELDS for part in (name, b"")]
 _WAIT = pack(("WAIT", 1, REPLICA_MS))
+_MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
 
 
 class Sender(NamedTuple):
@@ -55,6 +56,14 @@ class Sender(NamedTuple):
     """`done`, `refused` or, not yet, `pending`."""
     tenant: str
     actor: str
+
+
+class Delivery(NamedTuple):
+    """Where a command was read from."""
+
+    stream: str
+    group: str
+    id: str
 
 
 class _Outgoing(NamedTuple):
@@ -267,10 +276,13 @@ def _sender(ended: str, envelope: Envelope) -> str:
     return f"{ended} {envelope.tenantid} {envelope.actorid}"
 
 
-async def send_reply(redis: Client, names: Names, envelope: Envelope, reply: Reply) -> None:
+async def send_reply(
+    redis: Client, names: Names, envelope: Envelope, reply: Reply, *, handled: Delivery | None = None
+) -> None:
     """Answer a command: to the process that waits, and for a minute to whoever asks for its outcome.
 
-    How it ended is known as long as who sent it.
+    How it ended is known as long as who sent it. With `handled` the command is acknowledged: together with the
+    answer, on a cluster behind it.
     """
     data = _encode_reply(reply)
     outcome, sender = names.outcome(envelope.id), names.sender(envelope.id)
@@ -282,4 +294,12 @@ async def send_reply(redis: Client, names: Names, envelope: Envelope, reply: Rep
     if to := envelope.replyto:
         commands.append((to, pack(("XADD", to, "MAXLEN", "~", REPLIES_KEPT, "*", "data", data))))
         commands.append((to, pack(("EXPIRE", to, OUTCOME_SECONDS))))
-    await exchange(redis, commands)
+    if handled is None:
+        await exchange(redis, commands)
+        return
+    acknowledge = (handled.stream, pack(("XACK", *handled)))
+    if isinstance(redis, Cluster):
+        await exchange(redis, commands)
+        await exchange(redis, [acknowledge])
+    else:
+        await exchange(redis, [("", _MULTI), *commands, acknowledge, ("", _EXEC)])
