@@ -16,6 +16,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 import asyncpg
+import uvloop
 
 from bizosaas_events.bus.base import Names, command_envelope
 from bizosaas_events.bus.connecting import Client, connect
@@ -178,4 +179,4 @@ async def main(role: str, database_url: str, redis_url: str, env: str, instance:
 
 if __name__ == "__main__":
     logging.basicConfig(level="WARNING", format=f"%(asctime)s {sys.argv[1]} {sys.argv[5]} %(message)s")
-    asyncio.run(main(*sys.argv[1:]))
+    uvloop.run(main(*sys.argv[1:]))

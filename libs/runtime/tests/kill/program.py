@@ -8,6 +8,7 @@ import signal
 import sys
 
 import asyncpg
+import uvloop
 
 from bizosaas_events import Envelope
 from bizosaas_events.bus import Answer, bind
@@ -49,4 +50,4 @@ async def main(role: str, database_url: str, redis_url: str, env: str, instance:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    uvloop.run(main(*sys.argv[1:]))
