@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import cast
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from ..stopping import stop
-from .connecting import Client, Cluster, server_of
-from .packing import converse, pack
+from .connecting import Client, Cluster
+from .packing import exchange, pack
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 Found = list[tuple[bytes, list[Entry]]]
@@ -59,14 +58,7 @@ class Streams:
 async def _read(redis: Redis, after: Mapping[bytes, str], count: int, block_ms: int) -> Found:
     # Hundreds of streams, for one event mostly: redis-py's own packing took three quarters of a read's time.
     command = pack(("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *after, *after.values()))
-    server = await server_of(redis, "")
-    connection = await server.get_connection()
-    try:
-        (said,) = await converse(connection, [command], 1)
-    finally:
-        await server.release(connection)
-    if isinstance(said, ResponseError):
-        raise said
+    (said,) = await exchange(redis, [("", command)])
     streams = said.items() if isinstance(said, dict) else said or ()  # RESP3, RESP2, nothing
     return [
         (name, [(id, dict(zip(fields[::2], fields[1::2], strict=True))) for id, fields in entries])
