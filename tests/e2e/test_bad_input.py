@@ -470,6 +470,18 @@ def test_a_key_stands_for_one_request(recorded: Callable[[], int], uma: httpx.Cl
 # ---- the vendor's bad days ----
 
 
+async def connected_to(vendor: FaultyProxy, platform: Platform, ada: httpx.Client) -> str:
+    """The address for calls of a new connection to the blog behind this proxy."""
+    username, password = platform.blog.auth("admin")
+    sent = GOOD | {
+        "settings": {"site_url": vendor.url},
+        "credentials": {"username": username, "application_password": password},
+    }
+    made = await asyncio.to_thread(ada.post, "/v1/connections", json=sent, headers=WAIT)
+    assert made.status_code == 201, made.text
+    return f"/v1/connections/{made.json()['id']}/calls"
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "slug"),
     [
@@ -485,22 +497,15 @@ def test_a_key_stands_for_one_request(recorded: Callable[[], int], uma: httpx.Cl
 async def test_a_vendor_that_fails_is_told_and_the_connection_works_again_after(
     platform: Platform, ada: httpx.Client, fault: Any, status: int, slug: str
 ) -> None:
-    username, password = platform.blog.auth("admin")
     call = {"operation": "cms.list_content", "arguments": {}}
     async with FaultyProxy(platform.blog.url) as vendor:
-        sent = GOOD | {
-            "settings": {"site_url": vendor.url},
-            "credentials": {"username": username, "application_password": password},
-        }
-        made = await asyncio.to_thread(ada.post, "/v1/connections", json=sent, headers=WAIT)
-        assert made.status_code == 201, made.text
-        path = f"/v1/connections/{made.json()['id']}"
+        path = await connected_to(vendor, platform, ada)
         vendor.faults.extend([fault] * 3)
 
-        failed = await asyncio.to_thread(ada.post, f"{path}/calls", json=call, headers=WAIT)
+        failed = await asyncio.to_thread(ada.post, path, json=call, headers=WAIT)
         vendor.faults.clear()
         await asyncio.sleep(1.1 if status == 429 else 0)  # the vendor's own wish is kept
-        works = await asyncio.to_thread(ada.post, f"{path}/calls", json=call, headers=WAIT)
+        works = await asyncio.to_thread(ada.post, path, json=call, headers=WAIT)
 
     problem = is_problem(failed, status, slug)
     assert status == 403 or int(failed.headers["Retry-After"]) >= 1
@@ -511,19 +516,12 @@ async def test_a_vendor_that_fails_is_told_and_the_connection_works_again_after(
 async def test_a_slow_vendor_does_not_hold_up_who_asks_and_its_answer_is_not_lost(
     platform: Platform, ada: httpx.Client
 ) -> None:
-    username, password = platform.blog.auth("admin")
     call = {"operation": "cms.list_content", "arguments": {}}
     async with FaultyProxy(platform.blog.url) as vendor:
-        sent = GOOD | {
-            "settings": {"site_url": vendor.url},
-            "credentials": {"username": username, "application_password": password},
-        }
-        made = await asyncio.to_thread(ada.post, "/v1/connections", json=sent, headers=WAIT)
-        assert made.status_code == 201, made.text
+        path, patience = await connected_to(vendor, platform, ada), {"Prefer": "wait=1"}
         released = asyncio.Event()
         vendor.faults.append(waits_for(released))
 
-        path, patience = f"/v1/connections/{made.json()['id']}/calls", {"Prefer": "wait=1"}
         accepted = await asyncio.to_thread(ada.post, path, json=call, headers=patience)
         assert accepted.status_code == 202
         where = accepted.headers["Location"]
