@@ -17,8 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import asyncpg
-import psutil
-from measuring import servers
+from measuring import processor_seconds, servers
 
 from audit_svc.adapters import migrations as journal_tables
 from audit_svc.adapters.ledger import PostgresLedger
@@ -67,13 +66,13 @@ class Bench:
         self.pool = pool
         self.redis = redis
         self.store = PostgresEventStore(pool, CODEC, category="account", source="bench", partitions=PARTITIONS)
-        self._postgres = psutil.Process(postgres_pid)
-        self._redis = psutil.Process(redis_pid)
+        self._postgres = postgres_pid
+        self._redis = redis_pid
 
     def spent(self) -> Cost:
         own = resource.getrusage(resource.RUSAGE_SELF)
-        postgres = [self._postgres, *self._postgres.children(recursive=True)]
-        return Cost(own.ru_utime + own.ru_stime, sum(map(_seconds, postgres)), _seconds(self._redis))
+        servers = map(processor_seconds, (self._postgres, self._redis))
+        return Cost(own.ru_utime + own.ru_stime, *servers)
 
     async def append(self, events: int, each: int) -> None:
         """To streams of `each` events, or one after another to many that are there."""
@@ -141,14 +140,6 @@ async def nothing(connection: Any, envelopes: Sequence[Envelope]) -> None:
 async def project(connection: Any, envelopes: Sequence[Envelope]) -> None:
     cents = [cast(Deposited, CODEC.decode(envelope)).cents for envelope in envelopes]
     await connection.execute(PROJECT, [envelope.subject for envelope in envelopes], cents)
-
-
-def _seconds(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system)
 
 
 async def round_of(events: int) -> tuple[dict[str, Cost], dict[str, float]]:

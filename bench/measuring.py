@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from bizosaas_runtime.worker import collect_seldom
 from bizosaas_sandbox.servers.postgres import THROW_AWAY, Postgres
 from bizosaas_sandbox.servers.redis import Redis
@@ -37,6 +39,16 @@ async def servers(*, fsync: bool = False) -> AsyncIterator[Servers]:
             Redis(Path(folder) / "redis", settings={} if fsync else {"appendfsync": "everysec"}) as redis,
         ):
             yield Servers(postgres, redis)
+
+
+def processor_seconds(pid: int) -> float:
+    """Of a process and all it has started that still runs."""
+    total = 0.0
+    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += float(times.user + times.system)
+    return total
 
 
 class Bar(NamedTuple):

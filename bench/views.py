@@ -19,8 +19,7 @@ import statistics
 from typing import Any
 
 import asyncpg
-import psutil
-from measuring import Servers, servers
+from measuring import Servers, processor_seconds, servers
 
 from bizosaas_events.bus.connecting import Client, connect
 from bizosaas_events.envelope import new_id
@@ -64,17 +63,6 @@ def own_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def seconds_of(pid: int) -> float:
-    total = 0.0
-    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += float(times.user + times.system)
-    return total
-
-
 async def lay(redis: Client, env: str, events: int) -> None:
     """Put events of many connections and tenants into Redis."""
     services = Services(redis, env)
@@ -102,7 +90,7 @@ async def fold(started: Servers, events: int) -> tuple[float, float]:
     await lay(redis, env, events)
     await redis.aclose()
     assert started.postgres.pid is not None
-    before, postgres = own_seconds(), seconds_of(started.postgres.pid)
+    before, postgres = own_seconds(), processor_seconds(started.postgres.pid)
     settings = some_settings(database_url=url, redis_url=started.redis.url, env=env, port=free_port())
     async with running(settings):
         connection = await asyncpg.connect(url)
@@ -111,7 +99,7 @@ async def fold(started: Servers, events: int) -> tuple[float, float]:
             return bool(await connection.fetchval("select sum(position) >= $1 from consumer_partition", events))
 
         await until(folded, 120)
-        spent = own_seconds() - before, seconds_of(started.postgres.pid) - postgres
+        spent = own_seconds() - before, processor_seconds(started.postgres.pid) - postgres
         await connection.close()
     return spent
 
@@ -126,7 +114,7 @@ async def told(world: World, port: int, followers: int, events: int, pid: int) -
         child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         for _ in range(followers):
             await child.stdout.readline()
-    before, postgres = own_seconds(), seconds_of(pid)
+    before, postgres = own_seconds(), processor_seconds(pid)
     context, id = a_context("acme-id"), new_id()
     for n in range(events):
         await world.services.record(f"connection-{id}", renamed(id, n) if n else requested(id), context)
@@ -135,7 +123,7 @@ async def told(world: World, port: int, followers: int, events: int, pid: int) -
         await asyncio.wait_for(child.wait(), 60)
     else:
         await asyncio.sleep(1)
-    return own_seconds() - before, seconds_of(pid) - postgres
+    return own_seconds() - before, processor_seconds(pid) - postgres
 
 
 async def round_of(events: int, number: int) -> dict[str, tuple[float, float]]:

@@ -9,6 +9,7 @@ machine, as `bizos up` starts them, and so does the client.
 
 import argparse
 import asyncio
+import os
 import secrets
 import tempfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 import uvloop
+from measuring import processor_seconds
 
 from bizosaas_cli.client import Client
 from bizosaas_cli.machine import Machine
@@ -33,12 +35,6 @@ class Times(list[float]):
     def percentile(self, share: float) -> float:
         """In milliseconds."""
         return 1000 * sorted(self)[min(int(share * len(self)), len(self) - 1)]
-
-
-def processor_seconds() -> float:
-    """Of everything that runs here for this, ourselves included."""
-    family = [own := psutil.Process(), *own.children(recursive=True)]
-    return sum(sum(process.cpu_times()[:2]) for process in family)
 
 
 async def measure(machine: Machine, token: str, rate: float, seconds: float) -> tuple[Times, Times]:
@@ -87,11 +83,11 @@ def main(rate: float, seconds: float) -> None:
             admin.close()
             while psutil.cpu_percent(interval=2) > AT_REST_PERCENT:  # what starts up is not what is measured
                 pass
-            before = processor_seconds()
+            before = processor_seconds(os.getpid())
             psutil.cpu_percent()
             told, seen = uvloop.run(measure(machine, token, rate, seconds))
             busy = psutil.cpu_percent()
-            each = (processor_seconds() - before) / (rate * (WARM_UP_SECONDS + seconds))
+            each = (processor_seconds(os.getpid()) - before) / (rate * (WARM_UP_SECONDS + seconds))
     print(
         f"{len(seen):,} tenants made and read at {rate:g} a second; {busy:.0f}% of {psutil.cpu_count()} cores busy, ",
         end="",
