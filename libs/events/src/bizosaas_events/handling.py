@@ -43,22 +43,30 @@ async def execute(
     context: Context,
     *,
     command_id: str | None = None,
+    new: bool = False,
 ) -> Handled[S]:
     """Let the object `id` decide on a command and record what follows.
 
+    `new` says that there is most likely no such object yet, and saves looking
+    for it before something is recorded: whatever comes of it is the same.
     With `command_id` the command is recorded with its events, and a second
     time raises AlreadyHandledError. A lost race is decided anew; after
     `ATTEMPTS` of them UnavailableError says so.
     """
     stream = decider.stream(id)
-    for _ in range(ATTEMPTS):
-        state, version = await load_state(store, decider, id, context.tenant)
+    for attempt in range(ATTEMPTS):
+        guess = new and attempt == 0
+        state, version = (decider.initial(), 0) if guess else await load_state(store, decider, id, context.tenant)
         try:
             events = decider.decide(command, state)
         except DomainError:
+            if guess:
+                continue
             await _refuse_repeated(store, command_id)
             raise
         if not events:
+            if guess:
+                continue
             await _refuse_repeated(store, command_id)
             return Handled(state, version, [])
         try:

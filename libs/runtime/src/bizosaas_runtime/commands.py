@@ -10,7 +10,7 @@ started again.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 import asyncpg
 import msgspec
@@ -62,6 +62,13 @@ class Entry(NamedTuple):
     fields: Mapping[bytes, bytes]
 
 
+class _Sub(StreamSub):
+    """FastStream copies it deeply for each command and each read, only to put nothing before its name."""
+
+    def add_prefix(self, prefix: str) -> Self:
+        return super().add_prefix(prefix) if prefix else self
+
+
 class CommandHost:
     """Hosts a service's command handlers: reads its stream, answers, keeps and recovers what is pending."""
 
@@ -91,10 +98,10 @@ class CommandHost:
             decoder=self._decode,
             graceful_timeout=DRAIN_SECONDS,
         )
-        live = StreamSub(
+        live = _Sub(
             self._stream, group=service, consumer=self._consumers[0], max_records=MAX_RECORDS, polling_interval=BLOCK_MS
         )
-        recovery = StreamSub(
+        recovery = _Sub(
             self._stream,
             group=service,
             consumer=self._consumers[1],

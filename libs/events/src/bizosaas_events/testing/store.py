@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from ..chain import GENESIS, link
-from ..envelope import new_id
+from ..envelope import Envelope, new_id
 from ..errors import AlreadyHandledError, ConcurrencyError, StreamNotFoundError
 from ..handling import execute, load_state
 from ..personal import ERASED, PersonErasedError, opened
@@ -194,6 +194,34 @@ class EventStoreSuite:
             await execute(store, ACCOUNT, "1", withdraw, a_context(), command_id=command)
         with pytest.raises(OverdrawnError):
             await execute(store, ACCOUNT, "1", withdraw, a_context(), command_id=new_id())
+
+    async def test_what_is_said_to_be_new_is_not_looked_for_and_found_all_the_same(
+        self, store: EventStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked, load = 0, store.load
+
+        async def counted(stream: str) -> list[Envelope]:
+            nonlocal looked
+            looked += 1
+            return await load(stream)
+
+        monkeypatch.setattr(store, "load", counted)
+        deposit, command = Deposit(account_id="1", cents=5), new_id()
+        await execute(store, ACCOUNT, "1", deposit, a_context(), command_id=command, new=True)
+        assert looked == 0
+
+        again = await execute(store, ACCOUNT, "1", deposit, a_context(), new=True)
+        assert (again.state, again.version) == (Account(10), 2)
+        less = await execute(store, ACCOUNT, "1", Withdraw(account_id="1", cents=7), a_context(), new=True)
+        assert (less.state, less.version) == (Account(3), 3)
+        nothing = await execute(store, ACCOUNT, "1", Deposit(account_id="1", cents=0), a_context(), new=True)
+        assert (nothing.state, nothing.version) == (Account(3), 3)
+        with pytest.raises(OverdrawnError):
+            await execute(store, ACCOUNT, "1", Withdraw(account_id="1", cents=4), a_context(), new=True)
+        with pytest.raises(StreamNotFoundError):
+            await execute(store, ACCOUNT, "1", deposit, a_context("other"), new=True)
+        with pytest.raises(AlreadyHandledError):
+            await execute(store, ACCOUNT, "1", deposit, a_context(), command_id=command, new=True)
 
     async def test_a_command_that_changes_nothing_records_nothing(self, store: EventStore) -> None:
         handled = await execute(store, ACCOUNT, "1", Deposit(account_id="1", cents=0), a_context(), command_id=new_id())

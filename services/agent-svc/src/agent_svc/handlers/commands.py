@@ -83,7 +83,10 @@ async def _begun(
             simulated=engine.simulated,
         )  # fmt: skip
         try:
-            return (await execute(store, RUN, command.run_id, begin, envelope.context(), command_id=envelope.id)).state
+            handled = await execute(
+                store, RUN, command.run_id, begin, envelope.context(), command_id=envelope.id, new=True
+            )
+            return handled.state
         except AlreadyHandledError:
             state, _ = await load_state(store, RUN, command.run_id, tenant)
     elif await store.handled(envelope.id) is None:

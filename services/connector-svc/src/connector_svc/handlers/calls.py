@@ -145,7 +145,7 @@ class Calls:
             effect=call.operation.effect, idempotency_key=call.key, arguments_digest=call.digest,
             fingerprint=opened.credential.fingerprint,
         )  # fmt: skip
-        handled = await execute(self._store, CALL, call.id, begin, self._at_once(opened.context))
+        handled = await execute(self._store, CALL, call.id, begin, self._at_once(opened.context), new=True)
         if handled.recorded:
             return "new"
         return "succeeded" if handled.state.status == "succeeded" else "resumed"

@@ -7,8 +7,10 @@ import asyncpg
 
 from ..domain.ports import Account
 
-# An update that changes nothing returns the row in the way, also one that another transaction has just written.
-_CLAIM_SLUG = """insert into tenant_slug as s (slug, tenant_id) values ($1, $2)
+# An update that changes nothing returns the row in the way, also one that another transaction has just written. The
+# commit does not wait for the disk: that of the tenant's event does, and its place in the write-ahead log is behind.
+_CLAIM_SLUG = """insert into tenant_slug as s (slug, tenant_id)
+                 select $1, $2 where set_config('synchronous_commit', 'off', true) is not null
                  on conflict (slug) do update set tenant_id = s.tenant_id returning tenant_id"""
 
 

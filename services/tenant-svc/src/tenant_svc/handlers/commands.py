@@ -42,7 +42,8 @@ async def create_tenant(command: CreateTenant, envelope: Envelope, *, store: Eve
     decide_tenant(command, None)
     if not await accounts.claim_slug(command.slug, command.tenant_id):
         raise SlugTakenError(command.slug)
-    handled = await execute(store, TENANT, command.tenant_id, command, envelope.context(), command_id=envelope.id)
+    context = envelope.context()
+    handled = await execute(store, TENANT, command.tenant_id, command, context, command_id=envelope.id, new=True)
     return Answer(handled.recorded[-1])
 
 
