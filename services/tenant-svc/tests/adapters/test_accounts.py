@@ -35,6 +35,15 @@ async def test_a_slug_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -
     assert not await accounts.claim_slug("acme", "two")
 
 
+async def test_only_the_claim_of_a_slug_does_not_wait_for_the_disk(database_url: str) -> None:
+    await asyncio.to_thread(migrate, database_url, migrations)
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
+        accounts = PostgresAccounts(pool, KEY)
+        assert await accounts.claim_slug("acme", "one")
+        assert not await accounts.claim_slug("acme", "two")
+        assert await pool.fetchval("show synchronous_commit") == "on"
+
+
 async def test_an_address_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -> None:
     assert await accounts.claim_email("ann@acme.test", ANN)
     assert await accounts.claim_email("ann@acme.test", ANN)
