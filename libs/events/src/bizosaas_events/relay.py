@@ -175,22 +175,26 @@ class Relay:
             consumer, _, number = field.decode().rpartition("|")
             checkpoints.setdefault(int(number), {})[consumer] = int(position)
         begins, lost = dict(self._begins), list[int]()
+        # Meanwhile nothing is relayed: one round trip for all, not one each.
+        trims: list[tuple[str, bytes]] = []
         for part, stand in enumerate(found):
             if stand.last == 0:
                 lost.append(part)
             else:
-                begins[part] = await self._trim(part, stand, checkpoints.get(part, {}))
+                begins[part] = self._trim(part, stand, checkpoints.get(part, {}), trims)
+        await exchange(self._redis, trims)
         if lost:
             begins |= await self._begin(lost)
         await self._remember(begins)
         self._synced = time.monotonic()
 
-    async def _trim(self, part: int, stand: Stand, checkpoints: dict[str, int]) -> int:
-        """Drop what all have had who read this stream; returns behind which position it begins now."""
+    def _trim(self, part: int, stand: Stand, checkpoints: dict[str, int], trims: list[tuple[str, bytes]]) -> int:
+        """Add to `trims` what drops all that everybody has had who reads this stream; returns behind which position
+        it begins then."""
         key = self._names.partition(self._store.category, part)
         end = stand.last
         if stand.first == 0:  # whoever is behind would not see it: lay the last entry again
-            await self._redis.delete(key)
+            trims.append((key, pack(("DEL", key))))
             self._last[part] = end - 1
             return end - 1
         self._last[part] = end
@@ -202,7 +206,7 @@ class Relay:
         )
         floor = min(floor, end - 1)
         if floor > begins:
-            await self._redis.xtrim(key, minid=f"{floor + 1}-0", approximate=False)
+            trims.append((key, pack(("XTRIM", key, "MINID", f"{floor + 1}-0"))))
         return max(floor, begins)
 
     async def _begin(self, lost: list[int]) -> dict[int, int]:

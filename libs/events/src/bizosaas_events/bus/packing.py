@@ -21,6 +21,8 @@ async def exchange(redis: Client, commands: Sequence[tuple[str, bytes]]) -> list
     Commands to one server go out in one write, to different servers at once.
     Raises the first error that was answered, or that a connection broke.
     """
+    if not commands:
+        return []
     if isinstance(redis, Cluster):
         answers = await _ask_each(redis, commands)
     else:
