@@ -11,12 +11,13 @@ import pytest
 
 from bizosaas_events.bus.base import Names
 from bizosaas_events.bus.connecting import Client
+from bizosaas_events.bus.packing import exchange
 from bizosaas_events.bus.reading import Entry
 from bizosaas_events.catching_up import AHEAD
 from bizosaas_events.consumer import Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope, to_fields
 from bizosaas_events.errors import DomainError, UnavailableError
-from bizosaas_events.relay import Relay
+from bizosaas_events.relay import SYNC_SECONDS, Relay
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.migrating import migrate
@@ -200,6 +201,29 @@ async def test_a_consumer_that_starts_late_gets_what_the_relay_had_trimmed(deplo
     await deployment.fill(400)
     await until(lambda: early.count + late.count + foreign.count >= 7200)
     assert [(s.count, s.violations) for s in (early, late, foreign)] == [(2400, 0)] * 3
+
+
+async def test_all_streams_are_trimmed_in_one_round_trip_since_nothing_is_relayed_meanwhile(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deployment.fill(2000)
+    relay = Relay(deployment.store, deployment.pool, deployment.redis, env=deployment.env)
+    while await relay.step():
+        pass
+    had = {f"counter|{head.partition}": head.position for head in await deployment.store.heads()}
+    await deployment.redis.hset(deployment.names.checkpoints("account"), mapping=had)
+    asked: list[list[str]] = []
+
+    async def counted(redis: Client, commands: Sequence[tuple[str, bytes]]) -> list[Any]:
+        asked.append([key for key, packed in commands if b"XTRIM" in packed])
+        return await exchange(redis, commands)
+
+    monkeypatch.setattr("bizosaas_events.relay.exchange", counted)
+    await asyncio.sleep(SYNC_SECONDS)
+    await relay.step()
+    streams = [deployment.names.partition("account", part) for part in range(PARTITIONS)]
+    assert [keys for keys in asked if keys] == [streams]
+    assert [await deployment.redis.xlen(stream) for stream in streams] == [1] * PARTITIONS
 
 
 async def test_nobody_waits_for_a_consumer_that_is_far_behind(deployment: Deployment) -> None:
