@@ -210,7 +210,7 @@ async def test_all_streams_are_trimmed_in_one_round_trip_since_nothing_is_relaye
     relay = Relay(deployment.store, deployment.pool, deployment.redis, env=deployment.env)
     while await relay.step():
         pass
-    had = {f"counter|{head.partition}": head.position for head in await deployment.store.heads()}
+    had: dict[Any, Any] = {f"counter|{head.partition}": head.position for head in await deployment.store.heads()}
     await deployment.redis.hset(deployment.names.checkpoints("account"), mapping=had)
     asked: list[list[str]] = []
 
