@@ -175,28 +175,30 @@ class Relay:
             consumer, _, number = field.decode().rpartition("|")
             checkpoints.setdefault(int(number), {})[consumer] = int(position)
         begins, lost = dict(self._begins), list[int]()
-        # Meanwhile nothing is relayed: one round trip for all, not one each.
         trims: list[tuple[str, bytes]] = []
         for part, stand in enumerate(found):
             if stand.last == 0:
                 lost.append(part)
-            else:
-                begins[part] = self._trim(part, stand, checkpoints.get(part, {}), trims)
+                continue
+            key = self._names.partition(category, part)
+            begins[part], command = self._trim(key, part, stand, checkpoints.get(part, {}))
+            if command:
+                trims.append((key, pack(command)))
+        # Meanwhile nothing is relayed: one round trip for all, not one each.
         await exchange(self._redis, trims)
         if lost:
             begins |= await self._begin(lost)
         await self._remember(begins)
         self._synced = time.monotonic()
 
-    def _trim(self, part: int, stand: Stand, checkpoints: dict[str, int], trims: list[tuple[str, bytes]]) -> int:
-        """Add to `trims` what drops all that everybody has had who reads this stream; returns behind which position
-        it begins then."""
-        key = self._names.partition(self._store.category, part)
+    def _trim(
+        self, key: str, part: int, stand: Stand, checkpoints: dict[str, int]
+    ) -> tuple[int, tuple[str, ...] | None]:
+        """Drop what all have had who read this stream: behind which position it begins then, and the command for it."""
         end = stand.last
         if stand.first == 0:  # whoever is behind would not see it: lay the last entry again
-            trims.append((key, pack(("DEL", key))))
             self._last[part] = end - 1
-            return end - 1
+            return end - 1, ("DEL", key)
         self._last[part] = end
         begins = stand.first - 1
         floor = min(
@@ -205,9 +207,9 @@ class Relay:
             default=0,
         )
         floor = min(floor, end - 1)
-        if floor > begins:
-            trims.append((key, pack(("XTRIM", key, "MINID", f"{floor + 1}-0"))))
-        return max(floor, begins)
+        if floor <= begins:
+            return begins, None
+        return floor, ("XTRIM", key, "MINID", f"{floor + 1}-0")
 
     async def _begin(self, lost: list[int]) -> dict[int, int]:
         """Where streams that are not there have to begin: where they did, and never behind the last event."""
