@@ -126,7 +126,7 @@ async def main(rounds: int, appends: int, fsync: bool) -> None:
         Bar("append, 8 writers, 1 a transaction", "plain insert, 8 writers, 1 a transaction", 0.6),
         Bar("append, 8 writers, 4 a transaction", "plain insert, 8 writers, 4 a transaction", 0.6),
         Bar("append, 1 writer, 1 a transaction", "eventsourcing, 1 writer, 1 a transaction", 2.7),
-        Bar("append, 8 writers, 1 a transaction", "eventsourcing, 8 writers, 1 a transaction", 4),
+        Bar("append, 8 writers, 1 a transaction", "eventsourcing, 8 writers, 1 a transaction", 5),
     ]
     table(f"Append, fsync {'on' if fsync else 'off'}", measured, bars, began=began)
 
