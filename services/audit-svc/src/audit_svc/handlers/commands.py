@@ -35,7 +35,7 @@ async def verify_journal(
     context = msgspec.structs.replace(envelope.context(), time=now())
     note = NoteVerification(events=result.events, partitions=result.partitions, breaks=verifier.broken)
     try:
-        handled = await execute(store, VERIFICATION, envelope.id, note, context, command_id=envelope.id, new=True)
+        handled = await execute(store, VERIFICATION, envelope.id, note, context, command_id=envelope.id)
         recorded = handled.recorded[-1]
     except AlreadyHandledError:
         recorded = cast(Envelope, await store.handled(envelope.id))
