@@ -16,6 +16,13 @@ from tenant_svc.domain.ports import Account, Accounts
 
 ANN = Account(member_id="ann", tenant_id="acme", role="tenant_admin", password_hash="h")
 KEY = b"k" * 32
+AT_COMMIT = """
+create table at_commit (slug text, waits text);
+create function note() returns trigger language plpgsql as $$
+begin insert into at_commit values (new.slug, current_setting('synchronous_commit')); return null; end $$;
+create constraint trigger note after insert on tenant_slug deferrable initially deferred
+for each row execute function note()
+"""
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -38,10 +45,11 @@ async def test_a_slug_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -
 async def test_only_the_claim_of_a_slug_does_not_wait_for_the_disk(database_url: str) -> None:
     await asyncio.to_thread(migrate, database_url, migrations)
     async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
-        accounts = PostgresAccounts(pool, KEY)
-        assert await accounts.claim_slug("acme", "one")
-        assert not await accounts.claim_slug("acme", "two")
-        assert await pool.fetchval("show synchronous_commit") == "on"
+        await pool.execute(AT_COMMIT)
+        await PostgresAccounts(pool, KEY).claim_slug("acme", "one")
+        await pool.execute("insert into tenant_slug values ('other', 'two')")
+        rows = await pool.fetch("select slug, waits from at_commit")
+        assert {row["slug"]: row["waits"] for row in rows} == {"acme": "off", "other": "on"}
 
 
 async def test_an_address_is_claimed_once_and_a_repeat_is_fine(accounts: Accounts) -> None:
