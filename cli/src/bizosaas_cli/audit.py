@@ -17,7 +17,7 @@ from bizosaas_ports.sealing import parse_public
 from . import verifying
 from .client import Client, ProblemError
 from .keys import AUDIT_PUBLIC_KEY
-from .output import Format, FormatOption, console, fail, show
+from .output import Format, FormatOption, console, errors, fail, show
 
 BROKEN = 4
 """The exit code for a journal or an export that is not what was recorded."""
@@ -105,6 +105,8 @@ def register(app: typer.Typer) -> None:
             fail(f"{error.filename} cannot be read: {error.strerror}.")
         show(rows, ("category", "partition", "position", "reason"), format, whole)
         if rows:
+            if file is not None and keys and not public_key:
+                errors.print(f"The key is the one in {KEYS}: for an export of another platform, give its --public-key.")
             raise typer.Exit(BROKEN)
 
     @group.command("export")

@@ -154,6 +154,19 @@ def test_the_machines_own_key_is_used(tmp_path: Path) -> None:
     assert "The signed seals say" in run(app, ["audit", "verify", "--file", str(file)]).stdout
 
 
+def test_whose_key_it_was_is_said_of_an_export_that_does_not_hold(tmp_path: Path) -> None:
+    other = export_public(SigningKey(bytes(32)).public)
+    (tmp_path / ".bizos").mkdir()
+    (tmp_path / ".bizos/keys.env").write_text(f"BIZOS_AUDIT_PUBLIC_KEY={other}\n")
+    file = write(tmp_path / "acme.ndjson", an_export())
+    told = run(app, ["audit", "verify", "--file", str(file)])
+    assert told.exit_code == 4
+    assert "The key is the one in .bizos/keys.env" in " ".join(told.stderr.split())
+    told = run(app, ["audit", "verify", "--file", str(file), "--public-key", other])
+    assert told.exit_code == 4
+    assert "The key is" not in told.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
