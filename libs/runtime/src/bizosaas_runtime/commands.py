@@ -62,7 +62,7 @@ class Entry(NamedTuple):
     fields: Mapping[bytes, bytes]
 
 
-class _Sub(StreamSub):
+class _Subscription(StreamSub):
     """FastStream copies it deeply for each command and each read, only to put nothing before its name."""
 
     def add_prefix(self, prefix: str) -> Self:
@@ -98,10 +98,10 @@ class CommandHost:
             decoder=self._decode,
             graceful_timeout=DRAIN_SECONDS,
         )
-        live = _Sub(
+        live = _Subscription(
             self._stream, group=service, consumer=self._consumers[0], max_records=MAX_RECORDS, polling_interval=BLOCK_MS
         )
-        recovery = _Sub(
+        recovery = _Subscription(
             self._stream,
             group=service,
             consumer=self._consumers[1],
