@@ -28,8 +28,9 @@ from bizosaas_events.store.migrating import migrate
 from bizosaas_events.testing.account import a_context
 from bizosaas_events.testing.waiting import until
 from bizosaas_runtime.worker import collect_seldom
+from bizosaas_sandbox.servers.children import free_port
 from gateway.adapters import migrations
-from gateway.testing import Services, World, free_port, running, some_settings
+from gateway.testing import Services, World, running, some_settings
 
 TENANTS = 20
 CONNECTIONS = 10

@@ -3,13 +3,14 @@
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import hvac
 import pytest
+
+from bizosaas_sandbox.servers.children import free_ports
 
 KEEPER = Path(__file__).parents[2] / "deploy/docker/vault/keeper.sh"
 CONFIG = """
@@ -31,7 +32,7 @@ class Vault:
 
     def __init__(self, folder: Path, binary: str) -> None:
         self.folder = folder
-        port, cluster = _free_ports()
+        port, cluster = free_ports(2)
         self.url = f"http://127.0.0.1:{port}"
         for name in ("data", "keys", "bin"):
             (folder / name).mkdir()
@@ -70,13 +71,6 @@ class Vault:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(10)
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from bizosaas_sandbox.servers.binaries import Binary
+from bizosaas_sandbox.servers.children import free_ports
 from bizosaas_sandbox.servers.process import ProcessServer
 from bizosaas_sandbox.servers.redis import Redis
 from bizosaas_sandbox.servers.wordpress import WordPressStandIn
@@ -216,3 +217,14 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says in a file which ports it gives to connections")
+def test_no_connection_takes_a_port_that_was_free_before_its_server_does() -> None:
+    """Temporal once found the port of its HTTP API taken by a client that looked for another server."""
+    lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+
+    ports = free_ports(200)
+
+    assert len(set(ports)) == 200
+    assert not [port for port in ports if lowest <= port <= highest]

@@ -18,6 +18,7 @@ from bizosaas_events.store.migrating import migrate
 from bizosaas_events.testing.waiting import until
 from bizosaas_runtime.health import PORT_TAKEN
 from bizosaas_runtime.settings import WRONG_SETTING
+from bizosaas_sandbox.servers.children import free_port
 from bizosaas_sandbox.servers.postgres import Postgres
 from bizosaas_sandbox.servers.redis import Redis as RedisServer
 
@@ -73,12 +74,6 @@ async def running(database_url: str, redis_url: str, env: str, port: int = 0) ->
         if process.returncode is None:
             process.kill()
             await process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def test_it_becomes_ready_works_and_drains(database_url: str, any_redis_url: str, env_name: str) -> None:

@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from bizosaas_sandbox.servers.base import ServerError
 
 LOG_TAIL = 2000
 PORT_TAKEN = ("address already in use", "eaddrinuse")
+NOT_FOR_OUTGOING = (20_000, 30_000)  # and below the node ports of Kubernetes
 
 
 class ChildProcess:
@@ -128,12 +130,19 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that were free a moment ago."""
+    """Different ports that were free a moment ago, and that no outgoing connection will take before a server does.
+
+    A port that the system chooses is one of those it also gives to outgoing connections (from 32768 on Linux, from
+    49152 elsewhere), such as a client's that looks whether a server that is starting, or was killed, is back.
+    """
     with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        free: list[int] = []
+        while len(free) < count:
+            probe, port = held.enter_context(socket.socket()), _any.randrange(*NOT_FOR_OUTGOING)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                free.append(port)
+        return free
 
 
 def answers(port: int) -> bool:
@@ -145,6 +154,7 @@ def answers(port: int) -> bool:
         return False
 
 
+_any = random.SystemRandom()  # Hypothesis seeds the others alike in every process
 _children: dict[int, ChildProcess] = {}
 _lock = threading.Lock()
 _guardian: subprocess.Popen[bytes] | None = None

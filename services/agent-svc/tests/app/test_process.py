@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from bizosaas_events.messages.connector import CallOperation, ConnectionEstablis
 from bizosaas_events.stopping import stop
 from bizosaas_events.store.base import Write
 from bizosaas_events.store.memory import MemoryEventStore
+from bizosaas_sandbox.servers.children import free_port
 
 REQUESTED = ConnectionRequested(
     connection_id="wp", connector="wordpress", label="Blog", settings={}, method="credentials"
@@ -41,9 +41,7 @@ class Process:
     """`python -m agent_svc`, started again after a kill with the same settings."""
 
     def __init__(self, settings: dict[str, str], log: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._environment = {**os.environ, **settings, "BIZOS_HEALTH_PORT": str(self.port)}
         self._log = log
         self.child: subprocess.Popen[bytes] | None = None

@@ -39,6 +39,7 @@ from bizosaas_events.stopping import stop
 from bizosaas_events.store.postgres import PostgresEventStore
 from bizosaas_ports.connector import Tokens
 from bizosaas_ports.sealing import seal
+from bizosaas_sandbox.servers.children import free_port
 from bizosaas_sandbox.servers.oidc import OidcProvider
 from bizosaas_sandbox.servers.wordpress import WordPress
 from connector_svc.adapters.connectors.wordpress import slug_of
@@ -114,7 +115,7 @@ async def platform(database_url: str, redis_url: str, env_name: str, tmp_path: P
 
     def new_process(**settings: str) -> ConnectorProcess:
         log = tmp_path / f"connector-svc-{len(made)}.log"
-        made.append(ConnectorProcess(database_url, redis_url, env_name, log, settings))
+        made.append(ConnectorProcess(database_url, redis_url, env_name, log, free_port(), settings))
         return made[-1]
 
     async with (
@@ -310,7 +311,8 @@ async def test_a_dead_vendor_slows_only_its_own_connections(platform: Platform, 
 async def test_a_wrong_setting_stops_the_start_and_names_itself(
     tmp_path: Path, change: dict[str, str], says: str
 ) -> None:
-    process = ConnectorProcess("postgresql://x@127.0.0.1/x", "redis://127.0.0.1:9", "t", tmp_path / "log", change)
+    log = tmp_path / "log"
+    process = ConnectorProcess("postgresql://x@127.0.0.1/x", "redis://127.0.0.1:9", "t", log, free_port(), change)
 
     ended = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-m", "connector_svc"], env=process.environment(), capture_output=True,

@@ -5,7 +5,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import socket
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -489,13 +488,6 @@ async def events(who: httpx.AsyncClient, number: int, after: str | None = None) 
 async def _lines(stream: httpx.Response) -> AsyncGenerator[str, None]:
     async for line in stream.aiter_lines():
         yield line
-
-
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def until_ready(http: httpx.AsyncClient, wanted: int = 200) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from bizosaas_events.store.migrating import migrate
+from bizosaas_sandbox.servers.children import free_port
 from gateway.adapters import migrations
 from gateway.app.settings import Settings
-from gateway.testing import World, free_port, running, some_settings
+from gateway.testing import World, running, some_settings
 
 
 @pytest.fixture

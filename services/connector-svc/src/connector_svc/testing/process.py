@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ class ConnectorProcess:
     redis_url: str
     env: str
     log: Path
+    health_port: int
     settings: Mapping[str, str] = field(default_factory=dict)
     _process: asyncio.subprocess.Process | None = None
 
@@ -41,7 +41,7 @@ class ConnectorProcess:
             "BIZOS_ENV": self.env,
             "BIZOS_DATABASE_URL": self.database_url,
             "BIZOS_REDIS_URL": self.redis_url,
-            "BIZOS_HEALTH_PORT": str(_free_port()),
+            "BIZOS_HEALTH_PORT": str(self.health_port),
             "BIZOS_PARTITIONS": "4",
             "BIZOS_SEALING_KEY": KEY.export(),
             "BIZOS_SECRET_SVC_PUBLIC_KEY": export_public(SECRET_KEY.public),
@@ -117,9 +117,3 @@ async def _serve(played: MemorySecretSvc, redis: Client, names: Names) -> None:
                     command = messages.codec().decode(envelope)
                     assert isinstance(command, Command)
                     await send_reply(redis, names, envelope, await played(envelope, command))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
