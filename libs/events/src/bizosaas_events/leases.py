@@ -84,6 +84,9 @@ class Leases:
         mine = await self._pool.fetch(_MINE, self._consumer, self._instance)
         if len(mine) < share:
             await self._pool.execute(_CLAIM, self._consumer, self._instance, share - len(mine))
+            # PostgreSQL looks by itself after a minute. Until then it takes it that we hold next to nothing, and goes
+            # through all we hold for each partition that moves: 40 ms and not 1.4 where 448 do.
+            await self._pool.execute("analyze consumer_partition")
             mine = await self._pool.fetch(_MINE, self._consumer, self._instance)
         elif len(mine) > share:
             await self.release([(row["category"], row["part"]) for row in mine[share:]])

@@ -20,10 +20,15 @@ from .versions import LIMIT, Projection, Versions
 LOOK_SECONDS = 0.25
 """How often to look which version is read: so late at most does a process follow a swap that another one made."""
 FORGET_SECONDS = 30.0
+ANALYZE_AT = 1000
+"""After so many events, and each time it is ten times as many, PostgreSQL is to learn what a version's tables hold. With
+what it knew of empty tables it may choose an index that leads through all rows of a kind, for each object anew."""
 
-# The path, so that `apply` finds its own tables; how far the live version is, beyond which no other goes.
+# The path, so that `apply` finds its own tables; how far the live version is, beyond which no other goes. Plans are
+# made once: with the values of a small batch they would look cheaper, and planning takes longer than they do.
 _ENTER = """
-select set_config('search_path', $3 || ', ' || current_setting('search_path'), true),
+select set_config('search_path', $3 || ', ' || current_setting('search_path'), true)
+        || set_config('plan_cache_mode', 'force_generic_plan', true),
     (select array_agg((m.category, m.part, c.position)) from projection_version p
      cross join unnest($4::text[], $5::int[], $6::bigint[]) as m (category, part, reached)
      join consumer_partition c on c.consumer = p.name || '@' || p.number and (c.category, c.part) = (m.category, m.part)
@@ -61,6 +66,7 @@ class Projector:
         self._problem = ""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._known: dict[int, Version] = {}
+        self._analyze_at: dict[int, int] = {}
         self.versions = versions
         self.consumers: dict[int, OrderedConsumer] = {}
         self.reading: Version
@@ -91,6 +97,7 @@ class Projector:
             while True:
                 with contextlib.suppress(*STORAGE_ERRORS):
                     await self.look()
+                    await self._analyze()
                 await self._start_and_stop()
                 for task in (*self._tasks.values(), forgetting):
                     if task.done():
@@ -115,6 +122,13 @@ class Projector:
         else:
             self.reading = self._known[max(self._known)]
             await self._succeed(live)
+
+    async def _analyze(self) -> None:
+        for number, version in self._known.items():
+            applied = self.consumers[number].applied
+            if applied >= self._analyze_at.get(number, ANALYZE_AT):
+                self._analyze_at[number] = applied * 10
+                await self.versions.analyze(version)
 
     async def _succeed(self, live: Version) -> None:
         """Read what this code knows beside a live version it does not know, and follow that when its code is gone."""

@@ -245,6 +245,11 @@ class Versions:
             finally:
                 await snapshot.rollback()
 
+    async def analyze(self, version: Version) -> None:
+        """Have PostgreSQL learn what is in the version's tables: by itself it looks once a minute."""
+        for table in await self._pool.fetch(_TABLES, version.schema):
+            await self._pool.execute(f"analyze {_quoted(version.schema)}.{_quoted(table['name'])}")
+
     async def instances(self, version: Version) -> set[str]:
         """The processes that consume it."""
         return await self._instances(self._pool, version)

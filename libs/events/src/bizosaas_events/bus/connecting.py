@@ -11,6 +11,7 @@ from redis.asyncio.cluster import ClusterNode, ClusterPipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import MovedError, RedisClusterException, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -20,6 +21,8 @@ own. redis-py refuses the command that would need the 101st."""
 PLAIN = MaintNotificationsConfig(enabled=False)
 """We use nothing that only Redis Enterprise says; and while redis-py listens for it, its pool hands out connections
 that died while nobody used them."""
+DRIVER = DriverInfo()
+"""What a connection says of its driver. redis-py would look into its distribution's files for it, for each anew."""
 
 
 @contextlib.contextmanager
@@ -155,7 +158,9 @@ def connect(url: str) -> Client:
     lost does not mean that an XADD did not happen.
     """
     address, cluster = address_of(url)
-    options: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "maint_notifications_config": PLAIN}
+    options: dict[str, Any] = {
+        "max_connections": MAX_CONNECTIONS, "maint_notifications_config": PLAIN, "driver_info": DRIVER,
+    }  # fmt: skip
     if not cluster:
         return Redis.from_url(address, **options)
     return cast("Cluster", Cluster.from_url(address, retry=Retry(NoBackoff(), 0), **options))

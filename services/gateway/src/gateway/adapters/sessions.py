@@ -1,10 +1,12 @@
 """Sessions in Redis, under the hash of their token: who reads Redis cannot sign in with what stands there."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import secrets
 from datetime import datetime, timedelta
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -43,6 +45,7 @@ class RedisSessions:
         self._idle_seconds = idle_seconds
         self._longest_seconds = longest_seconds
         self._cache: TTLCache[str, Session] = TTLCache(CACHED_SESSIONS, min(CACHED_SECONDS, idle_seconds / 3))
+        self._looking: dict[str, asyncio.Task[Session | None]] = {}
 
     async def open(self, *, member_id: str, tenant_id: str, email: str, name: str, role: str) -> tuple[str, Session]:
         """A new session and the token that stands for it, which is kept nowhere."""
@@ -60,6 +63,19 @@ class RedisSessions:
             return cached if cached.ends_at > now() else None
         if len(token) > LONGEST_TOKEN:
             return None
+        # When it leaves the cache, all requests of the moment ask for it: once is enough.
+        looking = self._looking.get(token)
+        if looking is None:
+            looking = self._looking[token] = asyncio.create_task(self._look(token))
+            looking.add_done_callback(partial(self._looked, token))
+        return await asyncio.shield(looking)
+
+    def _looked(self, token: str, looking: "asyncio.Task[Session | None]") -> None:
+        del self._looking[token]
+        if not looking.cancelled():
+            looking.exception()  # known to whoever still waits; nobody may be left
+
+    async def _look(self, token: str) -> Session | None:
         data = cast("bytes | None", await self._redis.getex(self._key(token), ex=self._idle_seconds))
         if not data or (session := _decode(data)).ends_at <= now():
             return None

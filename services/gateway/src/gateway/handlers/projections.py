@@ -22,25 +22,30 @@ ALL_TENANTS = "*"
 MEMBER = "member:"
 
 # What was known before the batch: objects, and the events that the feed has. The condition that names no row is met
-# before any row is looked at. Each round trip costs as much as a few events.
+# before any row is looked at. Each round trip costs as much as a few events. One look into the index for each key,
+# whatever PostgreSQL thinks of the table: it knows nothing of one that has just begun to grow, and reads all of it.
 _UNLOCKED = f"(select set_config('app.tenant', '{ALL_TENANTS}', true)) is not null"
 _KNOWN = f"""
-select kind, id, tenant, version, state::text, created_at, updated_at from view
-where {_UNLOCKED} and (kind, id) in (select * from unnest($1::text[], $2::text[]))
+select v.* from unnest($1::text[], $2::text[]) as k (kind, id) cross join lateral (
+    select kind, id, tenant, version, state::text, created_at, updated_at from view
+    where {_UNLOCKED} and kind = k.kind and id = k.id limit 1
+) v
 union all
-select '', event_id::text, '', 0, '', at, at from feed where {_UNLOCKED} and event_id = any($3)
-"""
-_STORE = """
-insert into view (kind, id, tenant, version, state, created_at, updated_at)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::jsonb[], $6::timestamptz[], $7::timestamptz[])
-on conflict (kind, id) do update
-set tenant = excluded.tenant, version = excluded.version, state = excluded.state, updated_at = excluded.updated_at
+select f.* from unnest($3::uuid[]) as e (id) cross join lateral (
+    select '', event_id::text, '', 0, '', at, at from feed where {_UNLOCKED} and event_id = e.id limit 1
+) f
 """
 # Counters are locked in one order, so two instances cannot wait for each other.
-_TELL = """
-with told as (
-    select * from unnest($1::text[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::timestamptz[],
-                         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+_WRITE = """
+with stored as (
+    insert into view (kind, id, tenant, version, state, created_at, updated_at)
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::jsonb[], $6::timestamptz[],
+                         $7::timestamptz[])
+    on conflict (kind, id) do update
+    set tenant = excluded.tenant, version = excluded.version, state = excluded.state, updated_at = excluded.updated_at
+), told as (
+    select * from unnest($8::text[], $9::int[], $10::uuid[], $11::text[], $12::text[], $13::int[], $14::timestamptz[],
+                         $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
         as t (tenant, later, event_id, type, subject, version, at, actor, words, position, correlation_id, causation_id)
 ), counted as (
     insert into feed_counter (tenant, number) select tenant, count(*) from told group by tenant order by tenant
@@ -102,10 +107,12 @@ class ReadModel:
         keys = {key_of(envelope) for envelope in envelopes} | set(members.values())
         rows, told = await self._known(connection, keys, envelopes)
         states: dict[Key, Any] = {key: self._decoders[key[0]](row.state) for key, row in rows.items()}
-        await self._fold(connection, pairs, rows, states)
+        stored = self._fold(pairs, rows, states)
         names = {actor: states[key].name for actor, key in members.items() if key in states}
         names |= {actor: "an agent" for actor in actors if actor.startswith("agent:")}
-        await self._tell(connection, [pair for pair in pairs if pair[0].id not in told], names)
+        news = _news([pair for pair in pairs if pair[0].id not in told], names)
+        if stored or news:
+            await connection.execute(_WRITE, *_columns(stored, 7), *_columns(news, 12))
         persons = {person_in(event) for event in events if event is not None and event.erases}
         if persons and self._erased is not None:
             await self._erased(persons)
@@ -125,10 +132,8 @@ class ReadModel:
         found = [Row(*row) for row in await connection.fetch(_KNOWN, kinds, ids, [e.id for e in envelopes])]
         return {(row.kind, row.id): row for row in found if row.kind}, {row.id for row in found if not row.kind}
 
-    async def _fold(
-        self, connection: Any, pairs: Sequence[Pair], rows: Mapping[Key, Row], states: dict[Key, Any]
-    ) -> None:
-        """Bring `states` to where the events lead, and store what changed."""
+    def _fold(self, pairs: Sequence[Pair], rows: Mapping[Key, Row], states: dict[Key, Any]) -> list[Row]:
+        """Bring `states` to where the events lead; returns what changed."""
         changed: dict[Key, Row] = {}
         for envelope, event in pairs:
             key = key_of(envelope)
@@ -144,27 +149,29 @@ class ReadModel:
                 *key, first.tenant if first else envelope.tenantid, envelope.streamversion, "",
                 first.created_at if first else envelope.time, envelope.time,
             )  # fmt: skip
-        stored = [row._replace(state=storable(states[key])) for key, row in changed.items()]
-        if stored:
-            await connection.execute(_STORE, *map(list, zip(*stored, strict=True)))
+        return [row._replace(state=storable(states[key])) for key, row in changed.items()]
 
-    async def _tell(self, connection: Any, pairs: Sequence[Pair], names: Mapping[str, str]) -> None:
-        """Add to each tenant's feed what it has not been told, in the order of the batch."""
-        told: dict[str, list[tuple[Any, ...]]] = {}
-        for e, event in pairs:
-            words = words_of(event, e, names)
-            position = f"{log_of(e)}/{e.partition}@{e.sequence}"
-            told.setdefault(e.tenantid, []).append(
-                (e.id, e.type, e.subject, e.streamversion, e.time, e.actorid, words.replace("\0", ""), position,
-                 e.correlationid, e.causationid)
-            )  # fmt: skip
-        rows = [
-            (tenant, later, *row)
-            for tenant, of_tenant in told.items()
-            for later, row in zip(range(len(of_tenant) - 1, -1, -1), of_tenant, strict=True)
-        ]
-        if rows:
-            await connection.execute(_TELL, *map(list, zip(*rows, strict=True)))
+
+def _news(pairs: Sequence[Pair], names: Mapping[str, str]) -> list[tuple[Any, ...]]:
+    """Of each tenant's feed the new rows, in the order of the batch, each with how many of the tenant come later."""
+    told: dict[str, list[tuple[Any, ...]]] = {}
+    for e, event in pairs:
+        words = words_of(event, e, names)
+        position = f"{log_of(e)}/{e.partition}@{e.sequence}"
+        told.setdefault(e.tenantid, []).append(
+            (e.id, e.type, e.subject, e.streamversion, e.time, e.actorid, words.replace("\0", ""), position,
+             e.correlationid, e.causationid)
+        )  # fmt: skip
+    return [
+        (tenant, later, *row)
+        for tenant, of_tenant in told.items()
+        for later, row in zip(range(len(of_tenant) - 1, -1, -1), of_tenant, strict=True)
+    ]
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """One array for each column."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
 
 
 def key_of(envelope: Envelope) -> Key:
