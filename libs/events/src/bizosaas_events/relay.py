@@ -31,6 +31,8 @@ from .store.postgres import PostgresEventStore
 BATCH = 200
 IDLE_SECONDS = 0.25
 """How often to look for events that another process appended; one's own appends wake the relay at once."""
+PACE = 0.005
+"""Seconds from one look for events to the next, while little is appended: what comes meanwhile is sent together."""
 LOOK_SECONDS = 0.05
 """How often to look how far those have come who are behind."""
 SYNC_SECONDS = 0.5
@@ -91,6 +93,7 @@ class Relay:
         pause = 0.1
         try:
             while True:
+                began = time.monotonic()
                 try:
                     self._store.appended.clear()
                     more = await self.step()
@@ -98,6 +101,7 @@ class Relay:
                     if not more:
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(self._store.appended.wait(), IDLE_SECONDS)
+                        await asyncio.sleep(began + PACE - time.monotonic())
                 except STORAGE_ERRORS as error:
                     self.failing_since = self.failing_since or time.monotonic()
                     self._synced = float("-inf")

@@ -40,10 +40,9 @@ from .settings import ServiceSettings, WrongSettingError, ended_by_wrong_setting
 
 OUTAGE_SECONDS = 10
 """A relay that has failed for so long makes the process not ready."""
-PROJECTION_PACE = 0.005
+PROJECTION_PACE = 0.01
 """Seconds between two reads of a projection while little comes. Who writes now and then is not slowed down; at 300
-writes a second what comes meanwhile shares a transaction, and two cores are 85% busy instead of 90. Twice as long
-saved no more."""
+writes a second what comes meanwhile shares a transaction."""
 
 _log = structlog.get_logger(__name__)
 

@@ -23,8 +23,8 @@ from ..handlers.signing import Notary
 from .settings import Settings, public_keys
 
 PACE_SECONDS = 0.2
-"""Between two reads of the journal's consumer while little comes. With PostgreSQL, an event took 0.7 ms of a processor
-at 180 a second so, and 2.8 ms at 100 a second without."""
+"""Between two reads of the journal's consumer while little comes. With PostgreSQL, an event takes 0.16 ms of a
+processor so at 300 a second, and took 0.43 with a quarter of it."""
 VERIFIED = Gauge("bizos_audit_heads_verified", "Signed heads of chains, held against the journal at the last signing.")
 CONTRADICTING = Gauge("bizos_audit_heads_contradicting", "How many of them are not those of the journal.")
 
