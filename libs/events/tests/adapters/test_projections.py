@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from bizosaas_events import projecting
 from bizosaas_events.consumer import Feed, OrderedConsumer
 from bizosaas_events.envelope import Envelope
 from bizosaas_events.errors import Kind
@@ -306,6 +307,42 @@ async def test_progress_says_how_far_each_version_is(scene: Scene) -> None:
     assert (building.events_done, building.events_behind, building.seconds_left) == (0, 80, None)
     assert (live.instances, building.instances) == (["a"], [])
     assert sum(place.end for place in building.places) == 80
+
+
+async def test_postgresql_learns_of_leases_and_of_tables_that_grow(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks by itself once a minute; until then kept plans are those for empty tables."""
+    monkeypatch.setattr(projecting, "ANALYZE_AT", 20)
+    async with scene.process():
+        await scene.append(*range(5))
+        await scene.arrived(1)
+
+        async def learnt() -> bool:
+            return bool(
+                await scene.pool.fetchval(
+                    "select reltuples > 0 from pg_class where oid = 'balances_1.balance'::regclass"
+                )
+            )
+
+        await until(learnt)
+        unowned = "select null_frac from pg_stats where tablename = 'consumer_partition' and attname = 'owner'"
+        assert await scene.pool.fetchval(unowned) == 0
+
+
+async def test_an_effect_runs_by_plans_that_are_kept(scene: Scene) -> None:
+    """The values of a small batch make a plan of their own look cheaper, and planning takes longer than it saves."""
+    modes = set()
+
+    async def note(connection: Any, envelopes: Sequence[Envelope]) -> None:
+        modes.add(await connection.fetchval("show plan_cache_mode"))
+        await add_up(connection, envelopes)
+
+    async with scene.process(Projection("balances", 1, DDL, note)):
+        await scene.append(1)
+        await scene.arrived(1)
+
+    assert modes == {"force_generic_plan"}
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

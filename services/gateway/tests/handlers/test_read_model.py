@@ -14,7 +14,7 @@ from bizosaas_events.messages.tenant import MemberAdded
 from bizosaas_events.store.migrating import migrate
 from gateway.adapters import migrations
 from gateway.adapters.views import TABLES
-from gateway.handlers.projections import ReadModel, storable
+from gateway.handlers.projections import _KNOWN, ReadModel, storable
 
 
 def an_envelope(event: Any, stream: str, version: int = 1, type_: str = "") -> Envelope:
@@ -112,3 +112,20 @@ async def test_what_another_version_has_told_is_not_told_again(connection: Any) 
     now_told = await connection.fetch("select * from feed order by number")
     assert now_told[:2] == told
     assert [row["number"] for row in now_told] == [1, 2, 3]
+
+
+async def test_what_was_known_is_looked_up_by_key_in_a_table_that_postgresql_takes_for_empty(connection: Any) -> None:
+    """A plan that was made when the table was empty is kept while it grows: it must not be to read all of it."""
+    await connection.execute(f"prepare known as {_KNOWN}")
+    await connection.execute("set plan_cache_mode = force_generic_plan")
+    asked = "execute known(array['tenant'], array['t7'], array[gen_random_uuid()])"
+    await connection.fetch(asked)
+    await connection.execute(
+        "insert into view select 'tenant', 't' || n, 'acme', 1, '{}', now(), now() from generate_series(1, 3000) n"
+    )
+
+    plan = "\n".join(row[0] for row in await connection.fetch(f"explain {asked}"))
+
+    assert "Seq Scan on view" not in plan
+    assert "Seq Scan on feed" not in plan
+    assert [row["id"] for row in await connection.fetch(asked)] == ["t7"]
