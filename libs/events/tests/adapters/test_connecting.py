@@ -34,7 +34,7 @@ async def test_a_new_connection_does_not_look_for_the_version_of_its_driver(any_
         one, other = await server.get_connection(), await server.get_connection()
 
         assert one is not other
-        assert one.driver_info is other.driver_info is DRIVER  # type: ignore[attr-defined]
+        assert one.driver_info is other.driver_info is DRIVER
         for connection in (one, other):
             await server.release(connection)
 
