@@ -183,6 +183,31 @@ async def test_a_consumer_that_nobody_waits_for_reads_seldom(deployment: Deploym
     assert len(calls) <= (time.monotonic() - began) / pace + 2
 
 
+async def test_what_is_appended_within_a_moment_is_relayed_together(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bizosaas_events.relay.PACE", 1.0)
+    looks = 0
+    relay = Relay(deployment.store, deployment.pool, deployment.redis, env=deployment.env)
+    step = relay.step
+
+    async def counted() -> bool:
+        nonlocal looks
+        looks += 1
+        return await step()
+
+    monkeypatch.setattr(relay, "step", counted)
+    deployment.start(relay.run)
+    await deployment.fill(1, streams=1)
+    await until(lambda: relay.sent == 1)
+    before = looks
+
+    await deployment.fill(12, streams=12)
+    await until(lambda: relay.sent == 13)
+
+    assert looks - before <= 3
+
+
 async def test_a_consumer_that_starts_late_gets_what_the_relay_had_trimmed(deployment: Deployment) -> None:
     early, late, foreign = Seen(), Seen(), Seen()
     await deployment.fill(2000)
